@@ -1,0 +1,1 @@
+"""Where tables and decisions are kept: Delta store, query engine, register."""

@@ -1,0 +1,1 @@
+"""What the workbench talks about: errors, canonical tables, settings, statistics."""

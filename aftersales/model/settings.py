@@ -1,0 +1,127 @@
+"""Settings of one workspace: `workbench.yml` and the folders it names."""
+
+from __future__ import annotations
+
+import os
+import zoneinfo
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from aftersales.model.documents import Document, read_document
+from aftersales.model.errors import SettingsError
+
+FILE_NAME = "workbench.yml"
+WORKSPACE_VARIABLE = "AFTERSALES_WORKSPACE"
+
+
+def _known_zone(name: str) -> str:
+    if name not in zoneinfo.available_timezones():
+        raise ValueError(f"no time zone '{name}'; examples: Asia/Shanghai, Europe/Berlin, UTC")
+    return name
+
+
+def _memory(text: str) -> str:
+    number, unit = text[:-2], text[-2:]
+    if unit not in ("MB", "GB") or not number.replace(".", "", 1).isdigit():
+        raise ValueError(f"'{text}' is not a size; examples: 800MB, 4GB")
+    return text
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
+
+
+class EngineSettings(Document):
+    """How much of the machine a query may use."""
+
+    memory: Annotated[str, AfterValidator(_memory)] = "2GB"
+    threads: int = Field(default=0, ge=0, description="0: one per core")
+
+
+class Folders(Document):
+    """Where things are, relative to the workspace."""
+
+    sources: str = "data/sources"
+    reference: str = "data/reference"
+    lake: str = "data/lake"
+    notebooks: str = "notebooks"
+    reports: str = "reports/runs"
+
+
+class WorkbenchFile(Document):
+    """The keys of `workbench.yml`."""
+
+    name: str = "After-sales workbench"
+    name_zh: str = "售后质量工作台"
+    language: Literal["en", "zh"] = "en"
+    time_zone: TimeZone = "Asia/Shanghai"
+    as_of: str = Field(default="", pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+                       description="Fix 'today' for every report, YYYY-MM-DD; empty: now")
+    channels: list[str] = Field(default=[], description="Sources that are on; empty: all in the folder")
+    register_url: str = Field(default="sqlite:///data/register.db", description="SQLAlchemy URL of the register")
+    engine: EngineSettings = EngineSettings()
+    folders: Folders = Folders()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with its settings; every path the workbench touches comes from here."""
+
+    root: Path
+    settings: WorkbenchFile
+
+    @property
+    def sources(self) -> Path:
+        return self.root / self.settings.folders.sources
+
+    @property
+    def reference(self) -> Path:
+        return self.root / self.settings.folders.reference
+
+    @property
+    def lake(self) -> Path:
+        return self.root / self.settings.folders.lake
+
+    @property
+    def notebooks(self) -> Path:
+        return self.root / self.settings.folders.notebooks
+
+    @property
+    def reports(self) -> Path:
+        return self.root / self.settings.folders.reports
+
+    @property
+    def cache(self) -> Path:
+        """Rebuildable things: spilled queries, the browser's chart library."""
+        return self.root / ".cache"
+
+    @property
+    def register_url(self) -> str:
+        """The register's URL; a relative SQLite file lies in the workspace."""
+        url = self.settings.register_url
+        prefix = "sqlite:///"
+        if url.startswith(prefix) and not url.startswith(prefix + "/"):
+            return f"{prefix}{self.root / url.removeprefix(prefix)}"
+        return url
+
+
+def open_workspace(folder: Path | str | None = None) -> Workspace:
+    """The workspace in `folder`, else in $AFTERSALES_WORKSPACE, else the nearest one above the current folder.
+
+    Raises
+    ------
+    SettingsError
+        No `workbench.yml` there, or it breaks its schema.
+    """
+    root = Path(folder or os.environ.get(WORKSPACE_VARIABLE) or _nearest(Path.cwd())).expanduser().resolve()
+    path = root / FILE_NAME
+    if not path.is_file():
+        raise SettingsError(str(root), f"no {FILE_NAME} here",
+                            fix="aftersales init DIR makes a new workspace; --workspace DIR names another one")
+    return Workspace(root, read_document(path, WorkbenchFile, where=FILE_NAME))
+
+
+def _nearest(folder: Path) -> Path:
+    return next((place for place in (folder, *folder.parents) if (place / FILE_NAME).is_file()), folder)
