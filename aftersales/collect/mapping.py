@@ -6,16 +6,20 @@ A source is one YAML file in `data/sources/`; this module is its closed schema a
 from __future__ import annotations
 
 import csv
+import datetime as dt
+import difflib
 import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from aftersales.model.documents import Document, read_document
+from aftersales.model.documents import Document, Problem, read_document
 from aftersales.model.errors import SettingsError, known_names
 from aftersales.model.settings import TimeZone, Workspace
-from aftersales.model.tables import canonical_table, canonical_tables
+from aftersales.model.tables import SITE_PREFIX, Column, Table, canonical_tables
 
 FORMATS = ("csv", "tsv", "xlsx", "json", "jsonl", "parquet")
 PART = "@part"
@@ -24,8 +28,26 @@ PART = "@part"
 Scalar = str | int | float | bool
 
 
+BLANKS = " \t\r\n\u00a0\u3000\ufeff"
+WIDE = "".join(chr(code) for code in range(0xFF01, 0xFF5F)) + "\u3000"
+NARROW = "".join(chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)) + " "
+TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0", "是", "对", "有")
+FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0", "否", "无", "没有")
+NAMED_FORMATS = ("iso", "epoch_s", "epoch_ms", "json_date")
+
+
+def folded(text: str) -> str:
+    """Text as code lists compare it: no blanks around, narrow, lower case."""
+    return text.strip(BLANKS).translate(str.maketrans(WIDE, NARROW)).lower()
+
+
 def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A YAML value as it was written."""
+    return str(value).lower() if isinstance(value, bool) else str(getattr(value, "written", value))
+
+
+def _text_or_none(value: Any) -> Any:
+    return value if value is None else _as_text(value)
 
 
 class ColumnSpec(Document):
@@ -62,6 +84,7 @@ class ColumnSpec(Document):
         if isinstance(given, dict):
             given = {key: [value] if key in ("from", "format") and not isinstance(value, list) else value
                      for key, value in given.items()}
+            given |= {key: _as_text(given[key]) for key in ("value", "default") if isinstance(given.get(key), float)}
         return given
 
     @field_validator("sources", mode="before")
@@ -74,7 +97,7 @@ class ColumnSpec(Document):
     def _texts(cls, given: Any) -> Any:
         """Keys and values of a map are text, also where YAML reads `1` or `true`."""
         if isinstance(given, dict):
-            return {_as_text(key): _as_text(value) for key, value in given.items()}
+            return {_text_or_none(key): _text_or_none(value) for key, value in given.items()}
         return given
 
     @model_validator(mode="after")
@@ -137,16 +160,12 @@ class Source(Document):
     licence: str = ""
     tables: dict[str, TableMapping] = Field(min_length=1)
 
-    @field_validator("tables", mode="after")
     @classmethod
-    def _canonical(cls, tables: dict[str, TableMapping]) -> dict[str, TableMapping]:
-        """Every table and column named here exists in `model.tables`."""
-        problems: list[str] = []
-        for name, mapping in tables.items():
-            problems += _mapping_problems(name, mapping)
-        if problems:
-            raise ValueError("; ".join(problems))
-        return tables
+    def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
+        """Tables and columns that do not exist, and settings that say nothing for their column."""
+        return [(("tables", *location), message)
+                for name, mapping in _keys(content.get("tables")).items()
+                for location, message in _mapping_problems(str(name), _keys(mapping))]
 
     @property
     def primary(self) -> str:
@@ -166,24 +185,105 @@ class Source(Document):
         return [spec for mapping in self.tables.values() for spec in mapping.columns.values()]
 
 
-def _mapping_problems(name: str, mapping: TableMapping) -> list[str]:
+# ------------------------------------------------------------------------------- what a schema cannot say
+
+
+def _keys(content: Any) -> dict[Any, Any]:
+    return content if isinstance(content, dict) else {}
+
+
+def _near(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, [str(word) for word in known], n=1)
+    return f" (did you mean '{near[0]}'?)" if near else f"; {known_names(known, 40)}"
+
+
+def _mapping_problems(name: str, mapping: dict[Any, Any]) -> Iterator[Problem]:
     if name not in canonical_tables():
-        return [f"no table '{name}'; {known_names(canonical_tables())}"]
-    table = canonical_table(name)
-    problems = []
-    for column, spec in mapping.columns.items():
-        if column not in table.columns and column != "known_at" and not column.startswith("x_"):
-            problems.append(f"{name} has no column '{column}'; {known_names(table.columns, 40)}")
-        problems += [f"{name}.{column} compares with '{other}', which this mapping does not fill"
-                     for other in (spec.not_before, spec.not_after) if other and other not in mapping.columns]
-    if "known_at" not in mapping.columns:
-        problems.append(f"{name}.known_at is required: the column that says since when the row is known")
-    if table.key not in mapping.columns and not table.key_from:
-        problems.append(f"{name}.{table.key} is required: it is the key")
-    if table.key not in mapping.columns:
-        problems += [f"{name}.{part} is required: the key is built from it"
-                     for part in table.key_from if part not in mapping.columns]
-    return problems
+        yield (name,), f"no table '{name}'{_near(name, canonical_tables())}"
+        return
+    table, columns = canonical_tables()[name], _keys(mapping.get("columns"))
+    for message in _key_problems(name, table, columns):
+        yield (name, "columns"), message
+    parts = [column for column, spec in columns.items() if PART in _origins(spec)]
+    if parts and not mapping.get("split"):
+        yield (name, "columns", parts[0], "from"), f"{PART} needs 'split', which says what column it is a part of"
+    if mapping.get("split") and not parts:
+        yield (name, "split"), f"no column is filled from {PART}: every part would give the same row"
+    for column, spec in columns.items():
+        place = (name, "columns", column)
+        if not _is_column(table, str(column)):
+            yield place, f"{name} has no column '{column}'{_near(str(column), table.columns)}"
+            continue
+        for key, message in _spec_problems(table.column(column), _keys(spec)):
+            yield (*place, key), message
+        for key in ("not_before", "not_after"):
+            if (other := _keys(spec).get(key)) and other not in columns:
+                yield (*place, key), f"'{other}' is no column of this mapping{_near(str(other), columns)}"
+
+
+def _is_column(table: Table, name: str) -> bool:
+    if name == "known_at" or name in table.columns:
+        return True
+    return name.startswith(SITE_PREFIX) and name.isascii() and name.isidentifier() and name == name.lower()
+
+
+def _origins(spec: Any) -> list[Any]:
+    origin = spec.get("from") if isinstance(spec, dict) else spec
+    return origin if isinstance(origin, list) else [origin]
+
+
+def _key_problems(name: str, table: Table, columns: dict[Any, Any]) -> Iterator[str]:
+    if "known_at" not in columns:
+        yield f"{name}.known_at is required: the column that says since when the row is known"
+    if table.key in columns:
+        return
+    if not table.key_from:
+        yield f"{name}.{table.key} is required: it is the key"
+    for part in table.key_from:
+        if part not in columns:
+            yield f"{name}.{part} is required: the key is built from it"
+
+
+OPTIONS_OF_TYPES = {"decimal": ("int", "num"), "factor": ("int", "num"), "offset": ("int", "num"),
+                    "format": ("day", "ts"), "time_zone": ("day", "ts"),
+                    "case": ("id", "cat", "str", "text"), "prefix": ("id", "cat", "str", "text")}  # fmt: skip
+
+
+def _spec_problems(column: Column, spec: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+    for option, types in OPTIONS_OF_TYPES.items():
+        if option in spec and column.type not in types:
+            yield option, f"'{option}' says nothing for a column of type '{column.type}' (only {', '.join(types)})"
+    formats = spec.get("format", [])
+    for name in formats if isinstance(formats, list) else [formats]:
+        if isinstance(name, str) and name not in NAMED_FORMATS and "%" not in name:
+            yield "format", f"'{name}' is no format; give {', '.join(NAMED_FORMATS)} or a pattern such as %Y-%m-%d"
+    constants = [(key, spec[key]) for key in ("value", "default", "min", "max") if spec.get(key) is not None]
+    seen: dict[str, Any] = {}
+    for key, target in _keys(spec.get("map")).items():
+        constants.append(("map", target))
+        if seen.setdefault(folded(_as_text(key)), target) != target:
+            yield "map", f"'{key}' stands there twice with two meanings (case and width do not count)"
+    for key, value in constants:
+        if value is not None and not isinstance(value, list | dict) and (wrong := _not_a(column, _as_text(value), key)):
+            yield key, wrong
+
+
+def _not_a(column: Column, text: str, key: str) -> str:
+    """Why `text` cannot stand in a column, or nothing."""
+    if column.allowed and key not in ("min", "max") and text not in column.allowed:
+        return f"'{text}' is not allowed; {known_names(column.allowed, 40)}"
+    try:
+        if column.type in ("int", "num") and not math.isfinite(float(text)):
+            raise ValueError
+        if column.type == "int" and key not in ("min", "max"):
+            int(text)
+        if column.type == "bool" and text.lower() not in TRUE_WORDS + FALSE_WORDS:
+            raise ValueError
+        if column.type in ("day", "ts"):
+            dt.datetime.fromisoformat(text)
+    except ValueError:
+        return f"'{text}' is no value of type '{column.type}'"
+    return ""
 
 
 def read_source(path: Path, workspace: Workspace) -> Source:
@@ -203,14 +303,13 @@ def read_source(path: Path, workspace: Workspace) -> Source:
 
 def catalogue(workspace: Workspace) -> dict[str, Source]:
     """All sources of the workspace that are on, by name."""
-    paths = sorted(workspace.sources.glob("*.yml"))
-    sources = {path.stem: read_source(path, workspace) for path in paths}
+    paths = {path.stem: path for path in sorted(workspace.sources.glob("*.yml"))}
     wanted = workspace.settings.channels
-    unknown = [name for name in wanted if name not in sources]
+    unknown = [name for name in wanted if name not in paths]
     if unknown:
-        raise SettingsError("workbench.yml", f"channels names {', '.join(unknown)}", rows=known_names(sources),
+        raise SettingsError("workbench.yml", f"channels names {', '.join(unknown)}", rows=known_names(paths),
                             fix=f"add {workspace.sources.name}/<name>.yml, or take the name out")
-    return {name: source for name, source in sources.items() if not wanted or name in wanted}
+    return {name: read_source(path, workspace) for name, path in paths.items() if not wanted or name in wanted}
 
 
 def read_code_list(workspace: Workspace, name: str) -> dict[str, str]:
@@ -219,15 +318,24 @@ def read_code_list(workspace: Workspace, name: str) -> dict[str, str]:
     Raises
     ------
     SettingsError
-        No such file, or it lacks the two columns.
+        No such file, not UTF-8, it lacks the two columns, or gives one value two meanings.
     """
-    path = workspace.root / name
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise SettingsError(name, "no such code list", fix="check map_file in the source's YAML") from None
-    if rows and not {"source_value", "target_value"} <= set(rows[0]):
-        raise SettingsError(name, "lacks the columns source_value, target_value",
-                            rows=", ".join(str(key) for key in rows[0]), fix="name the two columns so")
-    return {row["source_value"]: row["target_value"] for row in rows}
+        with (workspace.root / name).open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows = [(row.get("source_value") or "", row.get("target_value") or "") for row in reader]
+            header = reader.fieldnames or []
+    except OSError as error:
+        raise SettingsError(name, "no such code list", rows=error.strerror or "",
+                            fix="check map_file in the source's YAML") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(name, f"not UTF-8 (byte {error.start})", fix="save the file as UTF-8") from error
+    if not {"source_value", "target_value"} <= set(header):
+        raise SettingsError(name, "lacks the columns source_value, target_value", rows=", ".join(header),
+                            fix="name the two columns so")
+    meanings: dict[str, str] = {}
+    twice = [value for value, target in rows if meanings.setdefault(folded(value), target) != target]
+    if twice:
+        raise SettingsError(name, f"{len(twice)} source values have two meanings (case and width do not count)",
+                            rows=", ".join(twice[:10]), fix="leave one line for each of them")
+    return dict(rows)

@@ -1,249 +1,321 @@
 """Raw text -> typed canonical rows with every reason for a rejection, as one SQL statement.
 
 A check needs the text and the value: after the cast a wrong type is only a null. So both travel together until
-the reasons are known.
+the reasons are known. The statement is a chain of steps, because an expression that is used twice is computed once
+only when it has a step of its own:
+
+    trimmed (`_s0`..) -> text (`_t_`) -> plain (`_p_`, narrow) -> cast (`_c_`) -> value (`_v_`) -> reasons
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from aftersales.collect.mapping import PART, ColumnSpec, Source, TableMapping
+from aftersales.collect.mapping import (
+    BLANKS,
+    FALSE_WORDS,
+    NARROW,
+    PART,
+    TRUE_WORDS,
+    WIDE,
+    ColumnSpec,
+    Source,
+    TableMapping,
+    folded,
+)
 from aftersales.lake.engine import literal, quoted
 from aftersales.model.tables import Column, Table
 
-BLANKS = " \t\r\n\u00a0\u3000\ufeff"
-_WIDE = "".join(chr(code) for code in range(0xFF01, 0xFF5F)) + "\u3000"
-_NARROW = "".join(chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)) + " "
+_OFFSET = r":[0-9]{2}(\.[0-9]+)? ?(Z|z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_JSON_DATE = r"^/Date\((-?[0-9]{1,15})(?:([+-][0-9]{2})([0-9]{2}))?\)/$"
+_EUROPEAN = r"^[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]*)?$"
+_SHORT = "['%Y-%m-%dT%H:%M%z', '%Y-%m-%d %H:%M%z']"  # no seconds: the cast does not take an offset after them
 
 MACROS = f"""
 create or replace temp macro trimmed(x) as trim(x, {literal(BLANKS)});
 create or replace temp macro narrow(x) as
-    case when strlen(x) = length(x) then x else translate(x, {literal(_WIDE)}, {literal(_NARROW)}) end;
-create or replace temp macro has_offset(x) as regexp_matches(x, '[0-9](Z|z|[+-][0-9]{{2}}:?[0-9]{{2}})$');
-create or replace temp macro json_date_ms(x) as try_cast(regexp_extract(x, '^/Date\\((-?[0-9]+)', 1) as bigint);
-create or replace temp macro json_date_shift(x) as
-    coalesce(try_cast(regexp_extract(x, '([+-][0-9]{{2}})[0-9]{{2}}\\)/$', 1) as bigint) * 60
-           + try_cast(regexp_extract(x, '([+-])[0-9]{{2}}[0-9]{{2}}\\)/$', 1) || regexp_extract(x, '([0-9]{{2}})\\)/$', 1)
-                      as bigint), 0);
+    case when strlen(x) = length(x) or not regexp_matches(x, '[\uff01-\uff5e\u3000]') then x
+         else translate(x, {literal(WIDE)}, {literal(NARROW)}) end;
+create or replace temp macro iso_instant(x, zone) as
+    case when not regexp_matches(x, {literal(_OFFSET)}) then timezone(zone, try_cast(x as timestamp))
+         else coalesce(try_cast(x as timestamptz), try_strptime(x, {_SHORT})) end;
+create or replace temp macro json_date_ms(x) as try_cast(regexp_extract(x, {literal(_JSON_DATE)}, 1) as bigint);
+create or replace temp macro json_date_sign(x) as regexp_extract(x, {literal(_JSON_DATE)}, 2);
+create or replace temp macro json_date_minutes(x) as
+    try_cast(json_date_sign(x) as bigint) * 60
+    + try_cast(json_date_sign(x)[1:1] || regexp_extract(x, {literal(_JSON_DATE)}, 3) as bigint);
 """
 
-TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0", "是", "对", "有")
-FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0", "否", "无", "没有")
+
+@dataclass(frozen=True)
+class _Field:
+    """One canonical column on its way through the steps."""
+
+    name: str
+    spec: ColumnSpec
+    column: Column
+    zone: str
+    codes: Mapping[str, str]
+    required: bool
+
+    def at(self, step: str) -> str:
+        """The column that holds this field after a step."""
+        return quoted(f"_{step}_{self.name}")
+
+
+@dataclass(frozen=True)
+class _Check:
+    """SQL of a condition and of the reason it gives; it costs the row, or only the value."""
+
+    condition: str
+    reason: str
+    rejects: bool
+
+
+VERSION = "_version"
+_INSTANT = Column(type="ts", en="", zh="")
 
 
 def typed_query(source: Source, name: str, table: Table, mapping: TableMapping,
                 code_lists: Mapping[str, Mapping[str, str]], raw: str = "raw") -> str:
     """SELECT of the typed rows of one table.
 
-    Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected, a list),
-    `_set_aside` (why values were blanked, a list).
+    Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected: a list, or
+    null), `_set_aside` (why values were blanked: a list, or null).
     """
-    parts: list[str] = ["_row", "_bad"]
-    reasons: list[str] = ["_bad"] if name == source.primary else []
-    set_aside: list[str] = []
-    outer: list[str] = []
-    for column, spec in mapping.columns.items():
-        described = table.column(column)
-        text, value = _expressions(spec, described, source, code_lists)
-        parts += [f"{text} as {quoted('_t_' + column)}", f"{value} as {quoted('_v_' + column)}"]
-        problems = _problems(column, spec, described, required=_is_required(column, spec, table))
-        (reasons if spec.on_bad == "reject" else set_aside).extend(problems)
-        blank = spec.on_bad == "blank" and problems
-        outer.append(f"case when len({_listed(problems)}) = 0 then {_typed(column)} end as {quoted(column)}"
-                     if blank else f"{_typed(column)} as {quoted(column)}")
+    fields = _fields(source, table, mapping, code_lists)
+    aliases = {column: f"_s{i}" for i, column in enumerate(dict.fromkeys(
+        column for field in fields.values() for column in field.spec.sources))}
+    checks = {field.name: _checks(field, fields, table) for field in fields.values()}
+    every = [check for found in checks.values() for check in found]
+    if name == source.primary:
+        every.insert(0, _Check("_bad is not null", "_bad", rejects=True))
+    out = [f"{_kept(field, checks[field.name])} as {quoted(field.name)}" for field in fields.values()]
     if table.key not in mapping.columns:
-        pieces = ", ".join(f"coalesce({_typed(part)}, '')" for part in table.key_from)
-        outer.append(f"concat_ws('/', {pieces}) as {quoted(table.key)}")
-    version = mapping.version
-    parts.append(f"{_expressions(version, _INSTANT, source, code_lists)[1] if version else 'null::timestamptz'} as _version")
+        pieces = ", ".join(f"coalesce({fields[part].at('v')}::varchar, '')" for part in table.key_from)
+        out.append(f"concat_ws('/', {pieces}) as {quoted(table.key)}")
+    if VERSION not in fields:
+        out.append(f"null::timestamptz as {VERSION}")
+    offered = _offered(mapping, raw, is_primary=name == source.primary)
+    trimmed = "".join(f", trimmed({_raw(column)}) as {alias}" for column, alias in aliases.items())
     return f"""
-        with typed as (select {", ".join(parts)} from {_offered(mapping, raw)} as r)
-        select {", ".join(outer)}, _version, _row, {_listed(reasons)} as _reasons, {_listed(set_aside)} as _set_aside
-        from typed"""
+        with trimmed as (select _row, _bad{trimmed} from {offered} as r),
+        texts as (select *{_step("t", _text, fields, aliases, source)} from trimmed),
+        plain as (select *{_step("p", _plain, fields)} from texts),
+        casts as (select *{_step("c", _cast, fields)} from plain),
+        vals as (select *{_step("v", _value, fields)} from casts)
+        select {", ".join(out)}, _row, {_reasons([check for check in every if check.rejects])} as _reasons,
+               {_reasons([check for check in every if not check.rejects])} as _set_aside
+        from vals"""
 
 
-_INSTANT = Column(type="ts", en="", zh="")
+def _fields(source: Source, table: Table, mapping: TableMapping,
+            code_lists: Mapping[str, Mapping[str, str]]) -> dict[str, _Field]:
+    def field(name: str, spec: ColumnSpec, column: Column, required: bool) -> _Field:
+        codes = code_lists[spec.map_file] if spec.map_file else spec.map
+        return _Field(name, spec, column, spec.time_zone or source.time_zone, codes, required or spec.required)
+
+    parts = [] if table.key in mapping.columns else table.key_from
+    needed = {table.key, "known_at", *parts}
+    fields = {name: field(name, spec, table.column(name), name in needed) for name, spec in mapping.columns.items()}
+    if mapping.version:
+        fields[VERSION] = field(VERSION, mapping.version, _INSTANT, False)
+    return fields
 
 
-def offered_count_query(mapping: TableMapping, raw: str = "raw") -> str:
-    """SELECT of how many rows of the file this table is offered."""
-    return f"select count(*) from {_offered(mapping, raw)}"
+def _step(step: str, expression: Callable[..., str | None], fields: Mapping[str, _Field], *more: object) -> str:
+    """`, expression as "_step_column"` for every field the step does something for."""
+    made = [(expression(field, *more), field.at(step)) for field in fields.values()]
+    return "".join(f",\n{sql} as {name}" for sql, name in made if sql is not None)
 
 
-def _offered(mapping: TableMapping, raw: str) -> str:
-    """Rows this table is offered: those of `where`, one per label of `split`."""
+def _raw(column: str) -> str:
+    return "r._label" if column == PART else f"r.{quoted(column)}"
+
+
+def _offered(mapping: TableMapping, raw: str, *, is_primary: bool) -> str:
+    """Rows this table is offered: those of `where`, one per label of `split`; broken lines go to the first table."""
     conditions = ["true"]
     for column, values in mapping.where.items():
-        listed = ", ".join(literal(value.strip()) for value in values)
+        listed = ", ".join(literal(value.strip(BLANKS)) for value in values)
         conditions.append(f"coalesce(trimmed({quoted(column)}), '') in ({listed})")
-    rows = f"(select * from {raw} where {' and '.join(conditions)})"
+    wanted = " and ".join(conditions)
+    rows = f"(select * from {raw} where {f'({wanted}) or _bad is not null' if is_primary else wanted})"
     if mapping.split is None:
         return rows
-    labels = f"string_split({quoted(mapping.split.column)}, {literal(mapping.split.separator)})"
+    column = f"trimmed({quoted(mapping.split.column)})"
+    labels = (f"case when _bad is not null then [''] when starts_with({column}, '[') and json_valid({column}) "
+              f"then from_json({column}, '[\"VARCHAR\"]') "
+              f"else string_split({column}, {literal(mapping.split.separator)}) end")
     return (f"(select * from (select *, unnest({labels}) as _label from {rows}) "
-            f"where _bad is null and trimmed(coalesce(_label, '')) <> '')")
+            f"where _bad is not null or trimmed(coalesce(_label, '')) <> '')")
 
 
-def _is_required(column: str, spec: ColumnSpec, table: Table) -> bool:
-    return spec.required or column in (table.key, table.clock, "known_at")
+# --------------------------------------------------------------------------------------------------------- steps
 
 
-def _listed(reasons: list[str]) -> str:
-    if not reasons:
-        return "[]::varchar[]"
-    return f"list_filter([{', '.join(reasons)}], lambda r: r is not null)"
-
-
-def _text(column: str) -> str:
-    return quoted("_t_" + column)
-
-
-def _typed(column: str) -> str:
-    return quoted("_v_" + column)
-
-
-# ---------------------------------------------------------------------------------------------- text of a column
-
-
-def _raw_text(name: str, source: Source) -> str:
-    """Trimmed text of one raw column, null where the source means "no value"."""
-    text = f"trimmed(r.{quoted('_label' if name == PART else name)})"
-    words = ", ".join(literal(word) for word in dict.fromkeys(["", *(word.strip() for word in source.missing)]))
-    return f"case when {text} in ({words}) then null else {text} end"
-
-
-def _source_text(spec: ColumnSpec, source: Source) -> str:
-    texts = [_raw_text(name, source) for name in spec.sources]
+def _text(field: _Field, aliases: Mapping[str, str], source: Source) -> str:
+    """Text as received, null where the source means "no value"."""
+    if field.spec.value is not None:
+        return literal(_constant(field, field.spec.value))
+    words = ", ".join(literal(word) for word in dict.fromkeys(["", *(word.strip(BLANKS) for word in source.missing)]))
+    texts = [f"case when {aliases[name]} not in ({words}) then {aliases[name]} end" for name in field.spec.sources]
     text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
-    if spec.before is not None:
-        text = f"trimmed(split_part({text}, {literal(spec.before)}, 1))"
+    if field.spec.before is not None:
+        text = f"nullif(trimmed(split_part({text}, {literal(field.spec.before)}, 1)), '')"
     return text
 
 
-def _expressions(spec: ColumnSpec, column: Column, source: Source,
-                 code_lists: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
-    """SQL of the text as received and of the typed value."""
-    if spec.value is not None:
-        constant = literal(str(spec.value).lower() if isinstance(spec.value, bool) else str(spec.value))
-        return constant, f"{constant}::{column.sql_type}"
-    text = _source_text(spec, source)
-    if column.type in ("id", "cat"):
-        value = _coded(f"narrow({text})", text, spec, code_lists)
-        value = f"{spec.case}({value})" if spec.case else value
-        value = f"{literal(spec.prefix)} || {value}" if spec.prefix else value
-    elif column.type in ("str", "text"):
-        value = text
-    elif spec.map or spec.map_file:
-        value = f"try_cast({_coded(f'narrow({text})', text, spec, code_lists)} as {column.sql_type})"
+def _plain(field: _Field) -> str:
+    return field.at("t") if field.column.type in ("str", "text") else f"narrow({field.at('t')})"
+
+
+def _cast(field: _Field) -> str | None:
+    """The cast that fails to null; the fence around what it lets through comes one step later."""
+    plain, spec, kind = field.at("p"), field.spec, field.column.type
+    if field.codes or kind == "bool":
+        return f"lower({plain})"
+    if kind in ("int", "num"):
+        return _number(plain, spec, kind)
+    if kind in ("day", "ts"):
+        moments = [_moment(plain, name, kind, field.zone) for name in spec.format or ["iso"]]
+        return moments[0] if len(moments) == 1 else f"coalesce({', '.join(moments)})"
+    return None
+
+
+def _value(field: _Field) -> str:
+    plain, cast, spec, kind = field.at("p"), field.at("c"), field.spec, field.column.type
+    if field.codes:
+        value = _coded(plain, cast, field)
     else:
-        value = _cast(f"narrow({text})", spec, column, spec.time_zone or source.time_zone)
+        value = {"int": f"case when {cast} = round({cast}) and abs({cast}) < 9e15 then {cast}::bigint end",
+                 "num": f"case when isfinite({cast}) then {cast} end",
+                 "bool": f"case when {cast} in ({_words(TRUE_WORDS)}) then true "
+                         f"when {cast} in ({_words(FALSE_WORDS)}) then false end",
+                 "day": f"case when {cast} between date '0001-01-01' and date '9999-12-31' then {cast} end",
+                 "ts": f"case when {cast} between timestamptz '0001-01-02 00:00:00+00' "
+                       f"and timestamptz '9999-12-30 00:00:00+00' then {cast} end"}.get(kind, plain)  # fmt: skip
+    value = f"{spec.case}({value})" if spec.case else value
+    value = f"{literal(spec.prefix)} || {value}" if spec.prefix else value
     if spec.default is not None:
-        value = f"case when {text} is null then {literal(_as_word(spec.default))}::{column.sql_type} else {value} end"
-    return text, value
+        constant = f"{literal(_constant(field, spec.default))}::{field.column.sql_type}"
+        value = f"case when {field.at('t')} is null then {constant} else {value} end"
+    return value
 
 
-def _as_word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _words(words: tuple[str, ...]) -> str:
+    return ", ".join(literal(word) for word in words)
 
 
-def _coded(plain: str, text: str, spec: ColumnSpec, code_lists: Mapping[str, Mapping[str, str]]) -> str:
+def _constant(field: _Field, value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return str(text.lower() in TRUE_WORDS).lower() if field.column.type == "bool" else text
+
+
+def _coded(plain: str, lowered: str, field: _Field) -> str:
     """The value a code list gives; matching ignores case and width."""
-    codes = code_lists[spec.map_file] if spec.map_file else spec.map
-    if not codes:
-        return plain
-    folded = {_folded(key): value for key, value in codes.items()}
-    branches = " ".join(f"when {literal(key)} then {literal(value)}" for key, value in folded.items())
-    otherwise = f" else {plain}" if spec.otherwise == "keep" else ""
-    return f"case lower({plain}) {branches}{otherwise} end"
+    branches = " ".join(f"when {literal(folded(key))} then {literal(value)}" for key, value in field.codes.items())
+    otherwise = f" else {plain}" if field.spec.otherwise == "keep" else ""
+    return f"try_cast(case {lowered} {branches}{otherwise} end as {field.column.sql_type})"
 
 
-def _folded(text: str) -> str:
-    return text.strip(BLANKS).translate(str.maketrans(_WIDE, _NARROW)).lower()
-
-
-# --------------------------------------------------------------------------------------------------------- types
-
-
-def _cast(plain: str, spec: ColumnSpec, column: Column, zone: str) -> str:
-    if column.type == "bool":
-        true, false = (", ".join(literal(word) for word in words) for words in (TRUE_WORDS, FALSE_WORDS))
-        return f"case when lower({plain}) in ({true}) then true when lower({plain}) in ({false}) then false end"
-    if column.type in ("int", "num"):
-        return _number(plain, spec, column)
-    formats = spec.format or ["iso"]
-    instants = [_moment(plain, name, column.type, zone) for name in formats]
-    return instants[0] if len(instants) == 1 else f"coalesce({', '.join(instants)})"
-
-
-def _number(plain: str, spec: ColumnSpec, column: Column) -> str:
-    text = f"replace(replace({plain}, '.', ''), ',', '.')" if spec.decimal == "," else plain
+def _number(plain: str, spec: ColumnSpec, kind: str) -> str:
+    text = plain
+    if spec.decimal == ",":
+        text = f"case when regexp_matches({plain}, {literal(_EUROPEAN)}) then replace(replace({plain}, '.', ''), ',', '.') end"
     number = f"try_cast({text} as double)"
-    number = f"case when isfinite({number}) then {number} end"
     if spec.factor is not None:
-        number = f"({number} * {spec.factor!r}::double)"
+        number = f"{number} * {spec.factor!r}::double"
     if spec.offset:
-        number = f"({number} + {float(spec.offset)!r}::double)"
-    if column.type == "int":
-        return f"case when {number} = round({number}) and abs({number}) < 9e15 then ({number})::bigint end"
-    return number
+        number = f"{number} + {float(spec.offset)!r}::double"
+    scaled = spec.factor is not None or bool(spec.offset)
+    return f"round({number}, 6)" if kind == "int" and scaled else number  # 2.3 * 100 is 229.99999999999997
 
 
 def _moment(plain: str, name: str, kind: str, zone: str) -> str:
-    """A day or an instant from text in one format; text without an offset is read in `zone`."""
+    """A day or an instant from text in one format; text without an offset is read in `zone`.
+
+    A day keeps the date its own offset gives it; an instant without one (epoch, Z) falls on the day of `zone`.
+    """
+    here = literal(zone)
+    if name == "iso":  # the casts also know the words 'epoch' and 'infinity'
+        cast = f"try_cast({plain} as date)" if kind == "day" else f"iso_instant({plain}, {here})"
+        return f"case when {plain} < ':' then {cast} end"
     if name == "json_date":
-        shift = f" + json_date_shift({plain}) * 60000" if kind == "day" else ""
-        instant = f"make_timestamptz((json_date_ms({plain}){shift}) * 1000)"
-        return f"({instant})::date" if kind == "day" else instant
+        instant = f"make_timestamptz(json_date_ms({plain}) * 1000)"
+        if kind == "ts":
+            return instant
+        shifted = f"make_timestamptz((json_date_ms({plain}) + json_date_minutes({plain}) * 60000) * 1000)"
+        return f"case when json_date_sign({plain}) = '' then timezone({here}, {instant})::date else {shifted}::date end"
     if name in ("epoch_s", "epoch_ms"):
         scale = 1_000_000 if name == "epoch_s" else 1_000
-        instant = f"make_timestamptz((try_cast({plain} as double) * {scale})::bigint)"
-        return f"(timezone({literal(zone)}, {instant}))::date" if kind == "day" else instant
-    if name == "iso":
-        if kind == "day":
-            return f"coalesce(try_cast({plain} as date), try_cast({plain} as timestamp)::date)"
-        return (f"case when has_offset({plain}) then try_cast({plain} as timestamptz) "
-                f"else timezone({literal(zone)}, try_cast({plain} as timestamp)) end")
-    parsed = f"try_strptime({plain}, {literal(name)})"
-    if kind == "day":
-        return f"({parsed})::date"
-    return parsed if "%z" in name else f"timezone({literal(zone)}, {parsed})"
+        instant = f"try(make_timestamptz((try_cast({plain} as double) * {scale})::bigint))"
+    else:
+        parsed = f"try_strptime({plain}, {literal(name)})"
+        instant = parsed if "%z" in name else f"timezone({here}, {parsed})"
+        if kind == "day" and "%z" not in name:
+            return f"{parsed}::date"
+    return f"timezone({here}, {instant})::date" if kind == "day" else instant
 
 
 # -------------------------------------------------------------------------------------------------------- checks
 
 
-def _problems(column: str, spec: ColumnSpec, described: Column, *, required: bool) -> list[str]:
-    """SQL expressions, each a reason or null."""
-    text, value = _text(column), _typed(column)
-    found = []
-    if required:
-        found.append(_when(f"{value} is null and {text} is null", column, "missing"))
-    if spec.map or spec.map_file:
-        if spec.otherwise != "keep":
-            found.append(_when(f"{text} is not null and {value} is null", column, "unknown_value"))
-    elif described.type not in ("id", "cat", "str", "text"):
-        found.append(_when(f"{text} is not null and {value} is null", column, "type"))
-    if described.allowed:
-        listed = ", ".join(literal(word) for word in described.allowed)
-        found.append(_when(f"{value} not in ({listed})", column, "not_allowed"))
-    low = spec.min if spec.min is not None else described.min
-    high = spec.max if spec.max is not None else described.max
-    cast = described.sql_type
+def _checks(field: _Field, fields: Mapping[str, _Field], table: Table) -> list[_Check]:
+    """Everything that may be wrong with one value."""
+    text, value, spec, column = field.at("t"), field.at("v"), field.spec, field.column
+    rejects = field.required or spec.on_bad == "reject"
+    found: list[_Check] = []
+
+    def check(condition: str, reason: str, *, costs_row: bool = rejects) -> None:
+        found.append(_Check(condition, literal(f"{field.name.removeprefix('_')}:{reason}"), costs_row))
+
+    if field.required or field.name == table.clock:
+        check(f"{value} is null and {text} is null", "missing")
+    unread = f"{text} is not null and {value} is null"
+    if field.codes and spec.otherwise != "keep":
+        check(unread, "unknown_value", costs_row=field.required or rejects and spec.otherwise == "reject")
+    elif spec.value is None and (field.required or column.type not in ("id", "cat", "str", "text")):
+        check(unread, "type")
+    if column.allowed:
+        check(f"{value} not in ({_words(tuple(column.allowed))})", "not_allowed")
+    low = spec.min if spec.min is not None else column.min
+    high = spec.max if spec.max is not None else column.max
     if low is not None:
-        found.append(_when(f"{value} < {literal(str(low))}::{cast}", column, f"below_{low:g}" if _is_number(low) else f"before_{low}"))
+        check(f"{value} < {literal(str(low))}::{column.sql_type}", _limit_reason("below", "before", low))
     if high is not None:
-        found.append(_when(f"{value} > {literal(str(high))}::{cast}", column, f"above_{high:g}" if _is_number(high) else f"after_{high}"))
-    if spec.not_before:
-        found.append(_when(f"{value} < {_typed(spec.not_before)}", column, f"before_{spec.not_before}"))
-    if spec.not_after:
-        found.append(_when(f"{value} > {_typed(spec.not_after)}", column, f"after_{spec.not_after}"))
+        check(f"{value} > {literal(str(high))}::{column.sql_type}", _limit_reason("above", "after", high))
+    for other, sign, word in ((spec.not_before, "<", "before"), (spec.not_after, ">", "after")):
+        if other:
+            left, right = _comparable(field, fields[other])
+            check(f"{left} {sign} {right}", f"{word}_{other}")
     return found
 
 
-def _is_number(limit: float | str) -> bool:
-    return not isinstance(limit, str)
+def _limit_reason(number: str, moment: str, limit: float | str) -> str:
+    return f"{moment}_{limit}" if isinstance(limit, str) else f"{number}_{limit:g}"
 
 
-def _when(condition: str, column: str, reason: str) -> str:
-    return f"case when {condition} then {literal(f'{column}:{reason}')} end"
+def _comparable(one: _Field, other: _Field) -> tuple[str, str]:
+    """Both values; where one is a day, the other's day in its own zone."""
+    values = []
+    for field, partner in ((one, other), (other, one)):
+        is_instant = field.column.type == "ts" and partner.column.type == "day"
+        values.append(f"timezone({literal(field.zone)}, {field.at('v')})::date" if is_instant else field.at("v"))
+    return values[0], values[1]
+
+
+def _kept(field: _Field, checks: list[_Check]) -> str:
+    """The value, blank where a check says so."""
+    blanks = " or ".join(f"({check.condition})" for check in checks if not check.rejects)
+    return f"case when {blanks} then null else {field.at('v')} end" if blanks else field.at("v")
+
+
+def _reasons(checks: list[_Check]) -> str:
+    """The list of reasons, null when there is none: only rows with a problem pay for the list."""
+    if not checks:
+        return "null::varchar[]"
+    any_of = " or ".join(f"({check.condition})" for check in checks)
+    each = ", ".join(f"case when {check.condition} then {check.reason} end" for check in checks)
+    return f"case when {any_of} then list_filter([{each}], lambda r: r is not null) end"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,19 +45,50 @@ def connect(workspace: Workspace) -> Backend:
     return backend
 
 
+STAGING_MEMORY = "700MB"
+"""What a load may hold; more is spilled. Loads share the machine with pages, and delta-rs needs room of its own."""
+
+
 @contextlib.contextmanager
 def staging(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB on a scratch file, for loads larger than memory; the file is gone afterwards."""
-    spill = _spill_folder(workspace)
-    spill.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"staging-{os.getpid()}-", dir=spill) as folder:
-        connection = duckdb.connect(str(Path(folder) / "staging.duckdb"))
+    with scratch_folder(workspace) as folder:
+        connection = duckdb.connect(str(folder / "staging.duckdb"))
         try:
-            _configure(connection, workspace.settings.engine, Path(folder) / "spill")
+            _configure(connection, workspace.settings.engine, folder / "spill")
+            if _bytes(workspace.settings.engine.memory) > _bytes(STAGING_MEMORY):
+                connection.execute(f"set memory_limit={literal(STAGING_MEMORY)}")
             connection.execute("set preserve_insertion_order=true")
             yield connection
         finally:
-            connection.close()
+            with contextlib.suppress(duckdb.Error):  # a full disk also refuses the last checkpoint
+                connection.close()
+
+
+def _bytes(size: str) -> float:
+    return float(size[:-2]) * {"MB": 1e6, "GB": 1e9}[size[-2:]]
+
+
+@contextlib.contextmanager
+def scratch_folder(workspace: Workspace) -> Iterator[Path]:
+    """A folder for one load, gone afterwards; what killed loads left behind is removed first."""
+    spill = _spill_folder(workspace)
+    spill.mkdir(parents=True, exist_ok=True)
+    for left in spill.glob("staging-*"):
+        if not _is_running(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"staging-{os.getpid()}-", dir=spill, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _spill_folder(workspace: Workspace) -> Path:

@@ -9,24 +9,32 @@ Two sets of rows go to a table in one commit, both named by (key, row_hash): *in
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import hashlib
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ibis
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from ibis.backends.duckdb import Backend
 
 from aftersales.lake.engine import literal
-from aftersales.model.errors import SchemaError, SourceError, known_names
+from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
 from aftersales.model.tables import BOOKKEEPING, Table, canonical_tables
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "id": pa.string(), "cat": pa.string(), "str": pa.string(), "text": pa.string(),
@@ -52,7 +60,13 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
     ]),
 }  # fmt: skip
 
-ATTEMPTS = 6
+ATTEMPTS = 12
+WRITER = "aftersales"
+"""Every commit names this writer: of two that started from one version, Delta lets only one through, whatever
+partitions they touch. So a key classified as new cannot have been written in between."""
+
+KEEP_VERSIONS = {"delta.logRetentionDuration": "interval 3650 days"}  # reports cite versions
+PARQUET = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=100_000)
 
 
 def arrow_schema(table: Table, site_columns: list[str] | None = None) -> pa.Schema:
@@ -69,7 +83,15 @@ def with_retry(action: Callable[[], Any]) -> Any:
         except CommitFailedError:
             if attempt == ATTEMPTS - 1:
                 raise
-            time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+            time.sleep(random.uniform(0.05, 0.2) * 2 ** min(attempt, 5))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a load commits to a table: rows to insert, and versions (key, `row_hash`, `yr`) to close."""
+
+    inserts: pa.RecordBatchReader
+    closures: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +140,10 @@ class Snapshot:
             schema = self.tables[name][2] if name in self.tables else _schema_of(name)
             return ibis.memtable(schema.empty_table())
         version, uris, _ = self.tables[name]
-        view = f"lake_{name}_v{version}"
+        files = hashlib.md5("".join(uris).encode()).hexdigest()[:8]  # two lakes may share a connection
+        view = f"lake_{name}_v{version}_{files}"
         if view not in self.connection.list_tables():
-            self.connection.raw_sql(f"create or replace temp view {view} as select * from {_scan(uris)}")
+            self.connection.raw_sql(f"create or replace temp view {view} as select * from {parquet_scan(uris)}")
         return self.connection.table(view)
 
 
@@ -128,9 +151,14 @@ def _schema_of(name: str) -> pa.Schema:
     return SYSTEM_TABLES[name] if name in SYSTEM_TABLES else arrow_schema(canonical_tables()[name])
 
 
-def _scan(uris: tuple[str, ...]) -> str:
+def data_files(table: DeltaTable) -> tuple[str, ...]:
+    """Paths of the table's data files, as the file system spells them."""
+    return tuple(sorted(urllib.parse.unquote(uri) for uri in table.file_uris()))
+
+
+def parquet_scan(paths: tuple[str, ...]) -> str:
     """SQL that reads Delta's data files; columns added later are null in older files."""
-    files = ", ".join(literal(uri) for uri in uris)
+    files = ", ".join(literal("".join(f"[{c}]" if c in "*?" else c for c in path)) for path in paths)
     return f"read_parquet([{files}], union_by_name=true, hive_partitioning=true, hive_types_autocast=false)"
 
 
@@ -148,6 +176,9 @@ class Store:
     """The Delta tables below one folder."""
 
     def __init__(self, root: Path) -> None:
+        if strange := sorted(set("[]|%\\") & set(str(root))):
+            raise SettingsError(str(root), f"the path has {' '.join(strange)}, which the lake cannot hold",
+                                fix="move the workspace, or set folders.lake in workbench.yml")
         self.root = root
 
     def path(self, name: str) -> Path:
@@ -191,18 +222,19 @@ class Store:
         pinned = {}
         for name in self.names():
             delta = self.open(name, (versions or {}).get(name))
-            pinned[name] = (delta.version(), tuple(sorted(delta.file_uris())), pa.schema(delta.schema().to_arrow()))
+            pinned[name] = (delta.version(), data_files(delta), pa.schema(delta.schema().to_arrow()))
         return Snapshot(connection, pinned, as_of)
 
-    def merge(self, name: str, rows: Callable[[DeltaTable | None], pa.RecordBatchReader | None], *,
-              key: str, partition: str | None, message: Mapping[str, str]) -> bool:
+    def merge(self, name: str, changes: Callable[[DeltaTable], Changes | None], *, schema: pa.Schema, key: str,
+              partition: str | None, message: Mapping[str, str]) -> bool:
         """Commit inserts and closures in one step; True when a new version was written.
 
         Parameters
         ----------
-        rows
-            Called with the current table (None: not there yet), again after each lost race. It returns the inserts
-            (`_closes` false) and closures (`_closes` true) to commit, or None when there is nothing to do.
+        changes
+            Called with the current table, again after each lost race; None when there is nothing to do.
+        schema
+            Columns of a table that is not there yet; it is made only when there is something to insert.
         key
             Key column; (key, `row_hash`) names a version.
         partition
@@ -213,65 +245,73 @@ class Store:
         Raises
         ------
         SourceError
-            The disk is full or not writable; the last version stays readable.
+            The disk is full or not writable, or other writers won every time; the last version stays readable.
         """
         try:
-            return bool(with_retry(lambda: self._merge_once(name, rows, key, partition, message)))
-        except OSError as error:
-            raise _not_written(name, error) from error
-        except DeltaError as error:
-            if isinstance(error, CommitFailedError) or not _is_disk_problem(error):
-                raise
+            with _one_writer(self.root / f".{name}.lock"):
+                return bool(with_retry(lambda: self._merge_once(name, changes, schema, key, partition, message)))
+        except CommitFailedError as error:
+            raise SourceError(f"lake/{name}", f"other writers committed first {ATTEMPTS} times", rows=_first_line(error),
+                              fix="run the command again when the other load has ended") from error
+        except (OSError, DeltaError, pa.ArrowException) as error:
             raise _not_written(name, error) from error
 
-    def _merge_once(self, name: str, rows: Callable[[DeltaTable | None], pa.RecordBatchReader | None],
-                    key: str, partition: str | None, message: Mapping[str, str]) -> bool:
-        current = self.open(name) if self.exists(name) else None
-        reader = rows(current)
-        if reader is None:
+    def _merge_once(self, name: str, changes: Callable[[DeltaTable], Changes | None], schema: pa.Schema, key: str,
+                    partition: str | None, message: Mapping[str, str]) -> bool:
+        # an empty table first: two creators with rows would both succeed
+        current = self.open(name) if self.exists(name) else self._create(name, schema, partition)
+        wanted = changes(current)
+        if wanted is None:
             return False
-        commit = CommitProperties(custom_metadata=dict(message))
-        if current is None:
-            self._create(name, reader, partition, commit)
+        commit = CommitProperties(custom_metadata=dict(message), max_commit_retries=0,
+                                  app_transactions=[Transaction(WRITER, current.version() + 1)])
+        if wanted.closures is None or not wanted.closures.num_rows:
+            write_deltalake(current, wanted.inserts, mode="append", schema_mode="merge", writer_properties=PARQUET,
+                            commit_properties=commit)
         else:
-            _merge_into(current, reader, key, partition, commit)
+            _merge_into(current, wanted, key, partition, commit)
         return True
 
-    def _create(self, name: str, reader: pa.RecordBatchReader, partition: str | None, commit: CommitProperties) -> None:
-        keep = [i for i, column in enumerate(reader.schema.names) if column != "_closes"]
-        schema = pa.schema([reader.schema.field(i) for i in keep])
-        stream = pa.RecordBatchReader.from_batches(schema, (batch.select(keep) for batch in reader))
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_deltalake(str(self.path(name)), stream, mode="error", partition_by=[partition] if partition else None,
-                        commit_properties=commit)
+    def _create(self, name: str, schema: pa.Schema, partition: str | None) -> DeltaTable:
+        self.path(name).mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(str(self.path(name)), schema, mode="ignore", partition_by=[partition] if partition else None,
+                          configuration=KEEP_VERSIONS)
+        return self.open(name)
 
 
-def _merge_into(current: DeltaTable, reader: pa.RecordBatchReader, key: str, partition: str | None,
+@contextlib.contextmanager
+def _one_writer(lock: Path) -> Iterator[None]:
+    """Writers of one table wait for each other on this machine; a killed one lets go by itself."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as handle:
+        if fcntl is not None:  # elsewhere the commit's own check decides
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _merge_into(current: DeltaTable, changes: Changes, key: str, partition: str | None,
                 commit: CommitProperties) -> None:
-    batch = reader.read_all()
-    columns = [name for name in batch.schema.names if name != "_closes"]
-    predicate = f't."{key}" = s."{key}"'
-    if "row_hash" in columns:
-        predicate += " and t.row_hash = s.row_hash"
+    inserts = changes.inserts.read_all()
+    columns = inserts.schema.names
+    rows = pa.concat_tables([inserts.append_column("_closes", pa.repeat(pa.scalar(False), len(inserts))),
+                             changes.closures.append_column("_closes", pa.repeat(pa.scalar(True), len(changes.closures)))],
+                            promote_options="default")
+    predicate = f't."{key}" = s."{key}" and t.row_hash = s.row_hash and t.superseded_at is null'
     if partition:
-        values = ", ".join(literal(value) for value in sorted(set(batch[partition].to_pylist())))
+        values = ", ".join(literal(value) for value in sorted(set(rows[partition].to_pylist())))
         predicate += f" and t.{partition} = s.{partition} and t.{partition} in ({values})"
-    merge = current.merge(batch, predicate, source_alias="s", target_alias="t", merge_schema=True,
-                          commit_properties=commit)
-    if "superseded_at" in columns:
-        merge = merge.when_matched_update({"superseded_at": "s.superseded_at"},
-                                          predicate="s._closes and t.superseded_at is null")
-    merge.when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns},
-                                  predicate="not s._closes").execute()
+    (current.merge(rows, predicate, source_alias="s", target_alias="t", merge_schema=True, commit_properties=commit,
+                   writer_properties=PARQUET)
+     .when_matched_update({"superseded_at": "s.superseded_at"}, predicate="s._closes")
+     .when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns}, predicate="not s._closes")
+     .execute())
 
 
-def _is_disk_problem(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in ("no space left", "os error 28", "os error 27", "file too large",
-                                         "permission denied", "read-only file system", "os error 122"))
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _not_written(name: str, error: Exception) -> SourceError:
-    return SourceError(f"lake/{name}", f"could not be written: {str(error).splitlines()[0]}",
+    return SourceError(f"lake/{name}", f"could not be written: {_first_line(error)}",
                        rows="none lost: the last version stays readable",
                        fix=f"free disk space or mend the rights (process {os.getpid()}), then run the command again")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,36 +17,62 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aftersales.model.errors import SettingsError
 
 
+Problem = tuple[tuple[Any, ...], str]
+"""Where in the file (its keys, from the outside in) and what is wrong there."""
+
+
 class Document(BaseModel):
     """Base of every YAML schema: closed keys, frozen values, no silent conversion of types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @classmethod
+    def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
+        """What the types cannot say, found in the file's content even where the types are wrong."""
+        return []
+
 
 D = TypeVar("D", bound=Document)
 
 
+class WrittenFloat(float):
+    """A YAML number that remembers its text: as the key of a map, 1.10 is not 1.1."""
+
+    def __new__(cls, text: str) -> WrittenFloat:
+        number = super().__new__(cls, text)
+        number.written = text
+        return number
+
+    written: str
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice. Dates stay text, and only true and false are flags: a mapping of
-    `Yes` or `No` means the words."""
+    """Safe YAML that refuses a key given twice and reads a value as nothing but what it looks like.
+
+    Dates stay text; only true and false are flags, a mapping of `Yes` or `No` means the words; 0012 and 12:30 are
+    text, not an octal and a base-60 number.
+    """
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers
-                if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool")]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] in ("null", "merge")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }  # fmt: skip
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key_node, _ in node.value:
-            if keys.count(key_node.value) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key_node.value}' is given twice", key_node.start_mark
-                )
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' is given twice",
+                                                        key.start_mark)
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+for _tag, _pattern, _first in (("bool", r"^(?:true|false)$", "tf"), ("int", r"^(?:0|-?[1-9][0-9]*)$", "-0123456789"),
+                               ("float", r"^-?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?$", "-0123456789")):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: WrittenFloat(loader.construct_scalar(node)))
 
 
 def read_document(path: Path, schema: type[D], *, where: str | None = None) -> D:
@@ -76,11 +103,16 @@ def read_document(path: Path, schema: type[D], *, where: str | None = None) -> D
     if not isinstance(content, dict):
         raise SettingsError(where, f"expected keys and values, found a {type(content).__name__}",
                             fix="start the file with 'name: ...'")
+    document, problems = None, schema.further_problems(content)
     try:
-        return schema.model_validate(content)
+        document = schema.model_validate(content)
     except ValidationError as error:
-        raise SettingsError(where, _summary(error), rows=_problems(error, node, schema),
-                            fix="mend the lines named above; nothing was read or changed") from error
+        problems = [*_schema_problems(error, node, schema), *problems]
+    if document is None or problems:
+        lines = _lines(problems, node)
+        raise SettingsError(where, f"{len(lines)} {'problem' if len(lines) == 1 else 'problems'}",
+                            rows="\n         ".join(lines), fix="mend the lines named above; nothing was read or changed")
+    return document
 
 
 def _text(path: Path, where: str) -> str:
@@ -90,6 +122,8 @@ def _text(path: Path, where: str) -> str:
         raise SettingsError(where, "no such file", fix="check the name, or --workspace DIR") from None
     except UnicodeDecodeError as error:
         raise SettingsError(where, f"not UTF-8 (byte {error.start})", fix="save the file as UTF-8") from error
+    except OSError as error:
+        raise SettingsError(where, f"cannot be read: {error.strerror or error}", fix="check the file's rights") from error
 
 
 def _line_of_mark(error: yaml.YAMLError) -> str:
@@ -101,26 +135,25 @@ def _problem(error: yaml.YAMLError) -> str:
     return str(getattr(error, "problem", None) or error).splitlines()[0]
 
 
-def _summary(error: ValidationError) -> str:
-    count = error.error_count()
-    return f"{count} {'problem' if count == 1 else 'problems'}"
-
-
-def _problems(error: ValidationError, node: yaml.Node | None, schema: type[BaseModel]) -> str:
-    """One line a problem: `line 7, columns.cost.min: ...`."""
-    lines = []
+def _schema_problems(error: ValidationError, node: yaml.Node | None, schema: type[BaseModel]) -> list[Problem]:
+    problems: dict[tuple[Any, ...], str] = {}
     for problem in error.errors():
-        location = [part for part in problem["loc"] if not _is_type_tag(part)]
-        line = _line_of(node, location)
+        location = tuple(part for part, is_key in _walk(node, problem["loc"]) if is_key or not _is_type_tag(part))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = f"unknown key '{location[-1]}'{_suggestion(str(location[-1]), schema, location[:-1])}"
         elif problem["type"] == "missing":
             message = "required key is missing"
-        path = ".".join(str(part) for part in location) or "file"
-        lines.append((line, f"line {line}, {path}: {message}"))
-    unique = dict.fromkeys(text for _, text in sorted(lines))
-    return "\n         ".join(unique)
+        known = problems.get(location)  # one line for all branches of a union
+        problems[location] = message if known is None else f"{known}; or {message[0].lower()}{message[1:]}"
+    return list(problems.items())
+
+
+def _lines(problems: list[Problem], node: yaml.Node | None) -> list[str]:
+    """One text a problem, in the order of the file: `line 7, columns.cost.min: ...`."""
+    placed = sorted((_line_of(node, location), ".".join(map(str, location)) or "file", message)
+                    for location, message in problems)
+    return list(dict.fromkeys(f"line {line}, {path}: {message}" for line, path, message in placed))
 
 
 def _is_type_tag(part: object) -> bool:
@@ -128,23 +161,34 @@ def _is_type_tag(part: object) -> bool:
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in {"str", "int", "float", "bool"})
 
 
-def _line_of(node: yaml.Node | None, location: list[Any]) -> int:
+def _child(node: yaml.Node | None, part: object) -> tuple[int, yaml.Node] | None:
+    """Line and content of one key or list item of `node`."""
+    if isinstance(node, yaml.MappingNode):
+        return next(((key.start_mark.line + 1, value) for key, value in node.value if key.value == str(part)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line + 1, node.value[part]
+    return None
+
+
+def _walk(node: yaml.Node | None, location: tuple[Any, ...]) -> Iterator[tuple[Any, bool]]:
+    """Each part of `location` and whether the file has it."""
+    for part in location:
+        child = _child(node, part)
+        yield part, child is not None
+        node = child[1] if child else node
+
+
+def _line_of(node: yaml.Node | None, location: tuple[Any, ...]) -> int:
     line = 1
     for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
+        child = _child(node, part)
+        if child is None:
             break
+        line, node = child
     return line
 
 
-def _suggestion(key: str, schema: type[BaseModel], location: list[Any]) -> str:
+def _suggestion(key: str, schema: type[BaseModel], location: tuple[Any, ...]) -> str:
     known = list(schema.model_fields) if not location else _fields_anywhere(schema)
     near = difflib.get_close_matches(key, known, n=1)
     return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(sorted(known)[:14])}"

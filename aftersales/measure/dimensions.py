@@ -1,0 +1,163 @@
+"""Dimensions: where each one lives, and how a row of any table reaches it.
+
+A dimension is a column of the table itself, of its unit, of its product, or a tag set (`component`), whose labels
+may be several per row. For a rate both sides must use the same one, so there only unit and product count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.types as ir
+
+from aftersales.lake.store import Snapshot
+from aftersales.model.errors import MetricError, known_names
+from aftersales.model.tables import SITE_PREFIX, canonical_table
+
+UNIT_SIDE = ("batch", "supplier", "fw_version", "sw_version", "line", "process_step", "region", "country",
+             "channel_sold", "status", "build_quarter", "build_month")  # fmt: skip
+PRODUCT_SIDE = ("model", "family", "category", "brand", "generation")
+PARENTS: Mapping[str, tuple[str, ...]] = {"model": ("family",), "region": ("country",)}
+"""Coarser dimensions that contain a finer one: never crossed with it."""
+
+TITLES: Mapping[str, tuple[str, str]] = {
+    "build_quarter": ("Build quarter", "生产季度"), "build_month": ("Build month", "生产月份"),
+    "component": ("Component", "部件"), "component_group": ("Component group", "部件大类"),
+}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension as seen from one table."""
+
+    name: str
+    home: str
+    """`own`, `unit`, `product` or `tag`."""
+
+    @property
+    def is_multiple(self) -> bool:
+        """Whether a row can have several values: parts then add up to more than the whole."""
+        return self.home == "tag"
+
+
+def dimension_title(name: str, lang: str = "en") -> str:
+    """The name of a dimension on screen.
+
+    Examples
+    --------
+    >>> dimension_title("batch"), dimension_title("batch", "zh"), dimension_title("x_engine_type")
+    ('Batch', '批次', 'Engine type')
+    """
+    if name in TITLES:
+        return TITLES[name][lang == "zh"]
+    for table in ("unit", "product", "ticket", "repair", "complaint", "survey", "ticket_event", "order"):
+        columns = canonical_table(table).columns
+        if name in columns:
+            return columns[name].zh if lang == "zh" else columns[name].en
+    return name.removeprefix(SITE_PREFIX).replace("_", " ").capitalize()
+
+
+def find_dimension(snapshot: Snapshot, table: str, name: str, *, conformed: bool = False) -> Dimension:
+    """Where `name` lives for rows of `table`.
+
+    Parameters
+    ----------
+    conformed
+        Only unit and product: for rates, whose base has no other dimension.
+
+    Raises
+    ------
+    MetricError
+        Rows of that table do not reach it.
+    """
+    has = canonical_table(table).columns
+    by_unit = table == "unit" or ("unit_id" in has and snapshot.has_rows("unit"))
+    by_product = by_unit or "product_id" in has
+    if by_unit and _is_unit_dimension(snapshot, name) and (conformed or not _is_own(snapshot, table, name)):
+        return Dimension(name, "own" if table == "unit" else "unit")
+    if by_product and name in PRODUCT_SIDE:
+        return Dimension(name, "product")
+    if not conformed and _is_own(snapshot, table, name):
+        return Dimension(name, "own")
+    if not conformed and name.removesuffix("_group") in tag_sets(snapshot, table):
+        return Dimension(name, "tag")
+    known = [*UNIT_SIDE, *PRODUCT_SIDE] if conformed else [*has, *PRODUCT_SIDE, *tag_sets(snapshot, table)]
+    side = "the units in service" if conformed else f"rows of {table}"
+    raise MetricError(f"dimension {name}", f"{side} do not have it", rows=known_names(known, 40),
+                      fix="ask for one of them, or fill it in the source's mapping")
+
+
+def _is_own(snapshot: Snapshot, table: str, name: str) -> bool:
+    return name in snapshot.table(table).columns and name not in ("product_id",)
+
+
+def _is_unit_dimension(snapshot: Snapshot, name: str) -> bool:
+    return name in UNIT_SIDE or (name.startswith(SITE_PREFIX) and name in snapshot.table("unit").columns)
+
+
+def tag_sets(snapshot: Snapshot, table: str) -> list[str]:
+    """Names of the multi-label columns rows of `table` have."""
+    if not snapshot.has_rows("tag"):
+        return []
+    tags = snapshot.table("tag")
+    found = tags.filter(tags.source_table == table).select("tag_set").distinct().execute()
+    return sorted(found["tag_set"].dropna())
+
+
+def with_dimensions(snapshot: Snapshot, table: str, rows: ir.Table, names: Iterable[str], *,
+                    conformed: bool = False) -> ir.Table:
+    """`rows` of `table` with the columns `names`; one row per label where a dimension has several."""
+    dimensions = [find_dimension(snapshot, table, name, conformed=conformed) for name in dict.fromkeys(names)]
+    unit_side = [d.name for d in dimensions if d.home == "unit"]
+    product_side = [d.name for d in dimensions if d.home == "product"]
+    if unit_side or (product_side and "unit_id" in rows.columns and table != "unit"):
+        rows = _join_unit(snapshot, rows, unit_side, needs_product=bool(product_side))
+    if table == "unit":
+        rows = rows.mutate(**_built(rows, [d.name for d in dimensions]))
+    if product_side:
+        rows = _join_product(snapshot, rows, product_side)
+    for dimension in dimensions:
+        if dimension.home == "tag":
+            rows = _join_tag(snapshot, table, rows, dimension.name)
+    return rows
+
+
+def _built(units: ir.Table, names: Iterable[str]) -> dict[str, ir.Value]:
+    """Dimensions that are read off the build date."""
+    built = units.built_at
+    quarter = built.year().cast("string") + "Q" + built.quarter().cast("string")
+    offered = {"build_quarter": quarter, "build_month": built.strftime("%Y-%m")}
+    return {name: offered[name] for name in names if name in offered}
+
+
+def _join_unit(snapshot: Snapshot, rows: ir.Table, names: list[str], *, needs_product: bool) -> ir.Table:
+    units = snapshot.table("unit")
+    units = units.mutate(**_built(units, names))
+    wanted = {name: units[name] for name in names}
+    if needs_product:
+        wanted["_unit_product"] = units.product_id
+    side = units.select(_unit=units.unit_id, **wanted)
+    joined = rows.drop(*[name for name in names if name in rows.columns]).left_join(side, rows.unit_id == side._unit)
+    joined = joined.drop("_unit")
+    if not needs_product:
+        return joined
+    own = joined.product_id if "product_id" in joined.columns else ibis.null("string")
+    return joined.mutate(product_id=ibis.coalesce(joined._unit_product, own)).drop("_unit_product")
+
+
+def _join_product(snapshot: Snapshot, rows: ir.Table, names: list[str]) -> ir.Table:
+    products = snapshot.table("product")
+    side = products.select(_product=products.product_id, **{name: products[name] for name in names})
+    return rows.left_join(side, rows.product_id == side._product).drop("_product")
+
+
+def _join_tag(snapshot: Snapshot, table: str, rows: ir.Table, name: str) -> ir.Table:
+    tag_set = name.removesuffix("_group")
+    tags = snapshot.table("tag")
+    value = tags.tag_group if name.endswith("_group") else tags.tag
+    side = tags.filter((tags.source_table == table) & (tags.tag_set == tag_set))
+    side = side.select(_source=side.source_id, **{name: value}).distinct()
+    rows = rows.drop(name) if name in rows.columns else rows
+    return rows.left_join(side, rows[canonical_table(table).key] == side._source).drop("_source")

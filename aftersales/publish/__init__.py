@@ -1,0 +1,1 @@
+"""Pages, reports and what a reader sees of them."""

@@ -1,0 +1,1087 @@
+"""Charts: ready rows in, a Vega-Lite spec without data out.
+
+Every chart of the product is made here, so the same thing looks the same everywhere. The palette, the light and the
+dark look and the number formats stand once, in this module; the board (screen) and the export (report) read them.
+
+A chart never holds its data: `Chart.spec` names the data set "source", `Chart.rows` holds the rows. When a filter
+changes only the rows change, and the board swaps them without drawing anew. That is also why the marks that follow a
+selection read a parameter `sel`: the list of chosen keys.
+
+Columns with a fixed meaning in all charts
+    k         key of the row, what a click reports
+    label     name of the row in the reader's language, unique
+    value     the number shown; shares are 0..1
+    low, high 95 % interval of `value`
+    n, base   count and denominator
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+Lang = Literal["en", "zh"]
+Number = Literal["count", "share", "rate", "ratio"]
+Grain = Literal["month", "quarter"]
+
+FONT = 'Inter, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif'
+EXPORT_FONT = '"Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", sans-serif'
+
+CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442")
+"""Okabe-Ito: one fixed colour per category, in this order."""
+
+LIGHT: dict[str, str] = {
+    "ground": "#f5f6f8",
+    "paper": "#ffffff",
+    "ink": "#1f2933",
+    "soft": "#566270",
+    "faint": "#7b8794",
+    "grid": "#e4e7eb",
+    "rest": "#b4bdc7",
+    "unripe": "#d3d9e0",
+    "accent": "#0072b2",
+    "bad": "#d55e00",
+    "good": "#009e73",
+    "warn": "#e69f00",
+    "low3": "#2f77b4",
+    "low2": "#7fb0d8",
+    "low1": "#c3d9ec",
+    "middle": "#eceef1",
+    "high1": "#f9d6a8",
+    "high2": "#f0a04b",
+    "high3": "#d55f02",
+}
+"""Name -> colour on paper. No colour appears twice: the dark look is found by exchanging each for its namesake."""
+
+DARK: dict[str, str] = {
+    "ground": "#14181d",
+    "paper": "#1b2128",
+    "ink": "#e6e9ee",
+    "soft": "#a5afbb",
+    "faint": "#8590a0",
+    "grid": "#2b333d",
+    "rest": "#586472",
+    "unripe": "#3d4753",
+    "accent": "#4ca6dd",
+    "bad": "#f0813a",
+    "good": "#37bf97",
+    "warn": "#f0b733",
+    "low3": "#6fb3ea",
+    "low2": "#41779f",
+    "low1": "#2c4a61",
+    "middle": "#2c323a",
+    "high1": "#5d4526",
+    "high2": "#a86a24",
+    "high3": "#f08433",
+}
+
+HEAT_INK = "#1f2934"
+"""Numbers in strong heat cells; the same in both looks, since those cells are light in both."""
+
+EVENT_LANES = 3
+"""Most event labels above one another."""
+
+HEAT_STEPS = (0.5, 0.67, 0.8, 1.25, 1.5, 2.0)
+"""Borders of the risk-ratio classes; 0.8 to 1.25 is the middle, and every other border has its reciprocal."""
+
+WORDS: dict[str, dict[str, str]] = {
+    "en": {
+        "n": "Count",
+        "base": "Base",
+        "interval": "95 % interval",
+        "share": "Cumulative share",
+        "overall": "overall",
+        "ratio": "Times the rest",
+        "ripe": "Ripe",
+        "yes": "yes",
+        "no": "not yet",
+        "before": "before",
+        "after": "after",
+        "accepted": "accepted",
+        "rejected": "rejected",
+        "duplicate": "duplicate",
+        "rows": "Rows",
+        "period": "Period",
+        "event": "Event",
+        "compare": "Comparison",
+        "to": "to",
+        "under": "under",
+        "over": "over",
+    },
+    "zh": {
+        "n": "数量",
+        "base": "基数",
+        "interval": "95 % 区间",
+        "share": "累计占比",
+        "overall": "总体",
+        "ratio": "相对其余的倍数",
+        "ripe": "数据成熟",
+        "yes": "是",
+        "no": "尚未",
+        "before": "之前",
+        "after": "之后",
+        "accepted": "接收",
+        "rejected": "拒收",
+        "duplicate": "重复",
+        "rows": "行数",
+        "period": "时期",
+        "event": "事件",
+        "compare": "对照",
+        "to": "至",
+        "under": "低于",
+        "over": "高于",
+    },
+}
+"""The few words that charts add themselves; the caller's `words` go before them."""
+
+FORMATS: dict[Number, str] = {"count": ",.0f", "share": ".1%", "rate": ",.1f", "ratio": ",.1f"}
+_AXIS_FORMATS: dict[Number, str] = {"count": ",~f", "share": ".2~%", "rate": ",~f", "ratio": ",~f"}
+
+NUMBER_LOCALE: dict[str, Any] = {
+    "decimal": ".",
+    "thousands": ",",
+    "grouping": [3],
+    "currency": ["¥", ""],
+    "percent": " %",
+}
+"""d3-format locale: a thin form of "3.4 %" in both languages."""
+
+_EN_MONTHS = [
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+]
+_EN_DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
+_ZH_DAYS = [f"星期{day}" for day in "日一二三四五六"]
+
+TIME_LOCALE: dict[str, dict[str, Any]] = {
+    "en": {
+        "dateTime": "%x, %X",
+        "date": "%Y-%m-%d",
+        "time": "%H:%M:%S",
+        "periods": ["AM", "PM"],
+        "days": _EN_DAYS,
+        "shortDays": [day[:3] for day in _EN_DAYS],
+        "months": _EN_MONTHS,
+        "shortMonths": [month[:3] for month in _EN_MONTHS],
+    },
+    "zh": {
+        "dateTime": "%x %X",
+        "date": "%Y-%m-%d",
+        "time": "%H:%M:%S",
+        "periods": ["上午", "下午"],
+        "days": _ZH_DAYS,
+        "shortDays": [day.replace("星期", "周") for day in _ZH_DAYS],
+        "months": [f"{month}月" for month in range(1, 13)],
+        "shortMonths": [f"{month}月" for month in range(1, 13)],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart of a section: what the board and the report draw.
+
+    `filter` names the page parameter a click sets from column `k`; `filters` names two, from columns `k` and `k2`.
+    `selected` holds the chosen keys (for `filters`: two lists of them).
+    """
+
+    id: str
+    title: str
+    subtitle: str
+    spec: dict[str, Any]
+    rows: list[dict[str, Any]]
+    filter: str | None = None
+    filters: tuple[str, str] | None = None
+    selected: tuple[Any, ...] = ()
+    alt: str = ""
+    wide: bool = False
+
+    def payload(self) -> dict[str, Any]:
+        """The chart as the board receives it, JSON only."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "subtitle": self.subtitle,
+            "spec": self.spec,
+            "rows": self.rows,
+            "filter": self.filter,
+            "filters": list(self.filters) if self.filters else None,
+            "selected": [list(value) if isinstance(value, tuple) else value for value in self.selected],
+            "alt": self.alt or f"{self.title}. {self.subtitle}",
+            "wide": self.wide,
+        }
+
+
+# ---------------------------------------------------------------- the look
+
+
+def chart_config(mode: Literal["light", "dark"] = "light", *, font: str = FONT) -> dict[str, Any]:
+    """Vega-Lite `config` of the light or the dark look: quiet grid, no frame, tabular figures where the font has them."""
+    ink = LIGHT if mode == "light" else DARK
+    axis = {
+        "domain": False,
+        "ticks": False,
+        "gridColor": ink["grid"],
+        "labelColor": ink["soft"],
+        "titleColor": ink["soft"],
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelPadding": 6,
+        "titlePadding": 10,
+        "labelLimit": 200,
+        "labelFlush": False,
+        "labelOverlap": "greedy",
+        "labelSeparation": 6,
+    }
+    return {
+        "background": "transparent",
+        "font": font,
+        "padding": 2,
+        "view": {"stroke": None},
+        "axis": axis,
+        "axisY": {"minExtent": 28},
+        "axisBand": {"labelOverlap": False},
+        "legend": {
+            "orient": "top",
+            "direction": "horizontal",
+            "titleColor": ink["soft"],
+            "labelColor": ink["soft"],
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "labelFontSize": 12,
+            "symbolType": "square",
+            "symbolSize": 120,
+            "offset": 8,
+            "layout": {"top": {"anchor": "start"}},
+        },
+        "range": {"category": list(CATEGORIES)},
+        "text": {"color": ink["ink"], "fontSize": 12},
+        "title": {"color": ink["ink"], "fontSize": 14, "anchor": "start"},
+    }
+
+
+def look() -> dict[str, Any]:
+    """What the browser needs to draw light and dark: both configs, the exchange of colours, both locales."""
+    return {
+        "light": chart_config("light"),
+        "dark": chart_config("dark"),
+        "swap": {LIGHT[name]: DARK[name] for name in LIGHT},
+        "number": NUMBER_LOCALE,
+        "time": TIME_LOCALE,
+    }
+
+
+def palette_css() -> str:
+    """The palette as CSS variables `--as-<name>`, light and dark."""
+    light = "".join(f"--as-{name}:{colour};" for name, colour in LIGHT.items())
+    dark = "".join(f"--as-{name}:{colour};" for name, colour in DARK.items())
+    return f':root{{{light}--as-font:{FONT};}}\n:root[data-as-theme="dark"]{{{dark}}}\n'
+
+
+@cache
+def altair() -> ModuleType:
+    """Altair with our theme registered and on. Imported here and not on top: it takes a second, and not every page draws."""
+    import altair as alt
+
+    @alt.theme.register("aftersales", enable=True)
+    def theme() -> Any:
+        return {"config": chart_config("light", font=EXPORT_FONT)}
+
+    return alt
+
+
+# ---------------------------------------------------------------- numbers and rows
+
+
+def missing(value: Any) -> bool:
+    """Whether there is no value: None or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def number_text(value: float | None, number: Number = "count") -> str:
+    """`value` as readers see it: 1,204; 3.4 %; 12.7; 6.1x. Empty for a missing value."""
+    if value is None or missing(value):
+        return ""
+    if number == "share":
+        return f"{value * 100:,.1f} %" if abs(value) >= 0.001 or value == 0 else f"{value * 100:,.2g} %"
+    if number == "count":
+        return f"{value:,.0f}"
+    text = f"{value:,.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:,.2g}"
+    return f"{text}x" if number == "ratio" else text
+
+
+def interval_text(low: float | None, high: float | None, number: Number = "count") -> str:
+    """Interval as text, "[2.1 %, 3.4 %]"; empty when a side is missing."""
+    low_text, high_text = number_text(low, number), number_text(high, number)
+    return f"[{low_text}, {high_text}]" if low_text and high_text else ""
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of `table` as JSON: missing is None, instants are local ISO texts without a zone."""
+    return json.loads(table.to_json(orient="records", date_format="iso", date_unit="s"))
+
+
+def _words(lang: Lang, words: Mapping[str, str] | None) -> dict[str, str]:
+    return WORDS[lang] | dict(words or {})
+
+
+def _ready(table: pd.DataFrame, number: Number, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Copy with the columns a spec may name: a rank, texts for labels and tooltips, and optional columns as missing."""
+    ready = table.reset_index(drop=True).copy()
+    for column in ("low", "high", "n", "base", *optional):
+        if column not in ready:
+            ready[column] = None
+    ready["rank"] = range(len(ready))
+    ready["value_text"] = [number_text(value, number) for value in ready["value"]]
+    ready["interval"] = [interval_text(*pair, number) for pair in zip(ready["low"], ready["high"], strict=True)]
+    return ready
+
+
+# ---------------------------------------------------------------- parts of a spec
+
+
+def _spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """The chart as a dict: no data, no config (the page and the report apply theirs), no schema address."""
+    # validated in the tests: validation costs more than drawing
+    spec = chart.to_dict(validate=False)
+    for name in ("config", "$schema", "datasets"):
+        spec.pop(name, None)
+    # the width comes from the card, the height from the rows
+    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _base() -> alt.Chart:
+    alt = altair()
+    return alt.Chart(alt.NamedData("source"))
+
+
+def _selection() -> alt.Parameter:
+    return altair().param(name="sel", value=[])
+
+
+def _chosen(test: str = "length(sel) == 0 || indexof(sel, datum.k) >= 0", rest: float = 0.3) -> Any:
+    """Opacity of a mark: full when nothing is chosen or its own key is."""
+    alt = altair()
+    return alt.condition(test, alt.value(1), alt.value(rest))
+
+
+def _row_axis(field: str = "label") -> alt.Y:
+    """Categories from top to bottom in the order of the rows."""
+    alt = altair()
+    return alt.Y(
+        f"{field}:N",
+        sort=alt.EncodingSortField(field="rank", op="min", order="ascending"),
+        axis=alt.Axis(title=None, grid=False, labelPadding=8, labelColor=LIGHT["ink"]),
+    )
+
+
+def _value_axis(quantity: str, number: Number, lang: Lang, **options: Any) -> alt.Axis:
+    """Axis of a quantity with its unit; few ticks; 万 for large counts in Chinese."""
+    alt = altair()
+    if number == "count" and lang == "zh":
+        ten_thousands = "format(datum.value / 10000, ',.2~f') + '万'"
+        options["labelExpr"] = f"datum.value >= 10000 ? {ten_thousands} : format(datum.value, ',~f')"
+    if number == "count":
+        options["tickMinStep"] = 1
+    return alt.Axis(**({"title": quantity, "format": _AXIS_FORMATS[number], "tickCount": 5} | options))
+
+
+def _upright(quantity: str, number: Number, lang: Lang, title_y: int) -> alt.Axis:
+    """Axis of a vertical quantity whose title lies flat above the plot, where it can be read."""
+    return _value_axis(
+        quantity,
+        number,
+        lang,
+        titleAngle=0,
+        titleAlign="left",
+        titleAnchor="start",
+        titleBaseline="bottom",
+        titleX=-26,
+        titleY=title_y,
+    )
+
+
+def _tips(*pairs: tuple[str, str, str | None]) -> list[alt.Tooltip]:
+    """Tooltip lines from (field with type, title, format)."""
+    alt = altair()
+    return [alt.Tooltip(field, title=title, **({"format": fmt} if fmt else {})) for field, title, fmt in pairs]
+
+
+def _figure_tips(name: str, quantity: str, words: Mapping[str, str]) -> list[alt.Tooltip]:
+    """Dimension, value with interval, n and base."""
+    return _tips(
+        ("label:N", name, None),
+        ("value_text:N", quantity, None),
+        ("interval:N", words["interval"], None),
+        ("n:Q", words["n"], ",.0f"),
+        ("base:Q", words["base"], ",.0f"),
+    )
+
+
+def _side_text(field: str, dx: int, *, bold: bool = False) -> alt.Chart:
+    """A column of texts right of the plot, one per row."""
+    alt = altair()
+    return (
+        _base()
+        .mark_text(align="right", dx=dx, fontWeight="bold" if bold else "normal")
+        .encode(y=_row_axis(), x=alt.value("width"), text=f"{field}:N", opacity=_chosen(rest=0.5))
+    )
+
+
+def _click_area(tips: list[alt.Tooltip], *, clickable: bool) -> alt.Chart:
+    """An unseen rectangle over each whole row, so that short bars can be hit too."""
+    return (
+        _base()
+        .mark_rect(fill="transparent", cursor="pointer" if clickable else "default")
+        .encode(y=_row_axis(), tooltip=tips)
+    )
+
+
+def _rows_plot(layers: Iterable[alt.Chart], *, step: int) -> dict[str, Any]:
+    """Layers over a row axis, as wide as the card and as high as the rows need."""
+    alt = altair()
+    chart = alt.layer(*layers).add_params(_selection())
+    return _spec(chart.properties(width="container", height=alt.Step(step)))
+
+
+# ---------------------------------------------------------------- charts over groups
+
+
+def ranked_bars(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    quantity: str,
+    subtitle: str = "",
+    name: str = "",
+    number: Number = "count",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    accent: Sequence[Any] | None = None,
+    colour: Literal["accent", "bad"] = "accent",
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """Horizontal bars in the order of the rows, each with its value; whiskers and cumulative share where given.
+
+    Parameters
+    ----------
+    rows
+        Columns `k`, `label`, `value`; optional `low`, `high`, `n`, `base`, `share` (cumulative, 0..1). At most about 20.
+    quantity
+        Axis title: quantity and unit, e.g. "Failures" or "Failures per 10k unit-months".
+    name
+        What a row is ("Supplier"), for the tooltip.
+    accent
+        Keys drawn in colour, the rest grey; None colours all.
+    """
+    alt = altair()
+    said = _words(lang, words)
+    ready = _ready(rows, number, ["share"])
+    ready["accent"] = True if accent is None else ready["k"].isin(list(accent))
+    ready["share_text"] = [number_text(value, "share").replace(".0 %", " %") for value in ready["share"]]
+    has_share, has_interval = (bool(ready["share"].notna().any()), bool(ready["low"].notna().any()))
+    tips = _figure_tips(name, quantity, said)
+    if has_share:
+        tips += _tips(("share_text:N", said["share"], None))
+    bars = (
+        _base()
+        .mark_bar(height={"band": 0.68}, cornerRadiusEnd=2)
+        .encode(
+            y=_row_axis(),
+            x=alt.X("value:Q", axis=_value_axis(quantity, number, lang), scale=alt.Scale(zero=True)),
+            color=alt.condition("datum.accent", alt.value(LIGHT[colour]), alt.value(LIGHT["rest"])),
+            opacity=_chosen(),
+        )
+    )
+    layers = [bars]
+    if has_interval:
+        layers.append(
+            _base().mark_rule(strokeWidth=1.5, color=LIGHT["ink"]).encode(y=_row_axis(), x="low:Q", x2="high:Q")
+        )
+    layers.append(_side_text("value_text", 62, bold=True))
+    if has_share:
+        layers.append(_side_text("share_text", 116))
+    layers.append(_click_area(tips, clickable=filter is not None))
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_rows_plot(layers, step=26),
+        rows=records(ready),
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+def rates_with_intervals(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    quantity: str,
+    overall: float,
+    subtitle: str = "",
+    name: str = "",
+    number: Number = "share",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    accent_when: Literal["above", "below"] = "above",
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """A dot and its interval per group, with a rule at the overall rate.
+
+    Groups whose whole interval lies on the wrong side of `overall` (`accent_when`) are coloured, the rest are grey.
+    `rows` as in `ranked_bars`, with `low` and `high`.
+    """
+    alt = altair()
+    said = _words(lang, words)
+    ready = _ready(rows, number)
+    ready["overall"] = float(overall)
+    test = "datum.low > datum.overall" if accent_when == "above" else "datum.high < datum.overall"
+    colour = alt.condition(test, alt.value(LIGHT["bad"]), alt.value(LIGHT["faint"]))
+    axis = _value_axis(quantity, number, lang)
+    overall_text = f"'{said['overall']} ' + format(datum.overall, '{FORMATS[number]}')"
+    line = _base().transform_aggregate(overall="mean(overall)")
+    layers = [
+        line.mark_rule(strokeDash=[4, 3], color=LIGHT["soft"]).encode(x="overall:Q"),
+        line.transform_calculate(text=overall_text)
+        .mark_text(align="left", baseline="bottom", dx=4, dy=-3, color=LIGHT["soft"])
+        .encode(x="overall:Q", y=alt.value(0), text="text:N"),
+        _base()
+        .mark_rule(strokeWidth=3, strokeCap="round")
+        .encode(y=_row_axis(), x="low:Q", x2="high:Q", color=colour, opacity=_chosen()),
+        _base()
+        .mark_circle(size=80, opacity=1)
+        .encode(
+            y=_row_axis(), x=alt.X("value:Q", axis=axis, scale=alt.Scale(zero=True)), color=colour, opacity=_chosen()
+        ),
+        _side_text("value_text", 62, bold=True),
+        _click_area(_figure_tips(name, quantity, said), clickable=filter is not None),
+    ]
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_rows_plot(layers, step=26),
+        rows=records(ready),
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+def ledger_bars(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    subtitle: str = "",
+    quantity: str = "",
+    name: str = "",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """What became of the rows of each source: accepted, duplicate, rejected, stacked, with the counts as text.
+
+    `rows`: columns `k`, `label`, `accepted`, `rejected`, `duplicate` (counts).
+    """
+    alt = altair()
+    said = _words(lang, words)
+    parts = ["accepted", "duplicate", "rejected"]
+    wide_rows = rows.reset_index(drop=True)
+    wide_rows = wide_rows.assign(rank=range(len(wide_rows)), total=wide_rows[parts].sum(axis=1))
+    ready = wide_rows.melt(
+        id_vars=["k", "label", "rank", "total"], value_vars=parts, var_name="part", value_name="value"
+    )
+    ready["order"] = ready["part"].map({part: place for place, part in enumerate(parts)})
+    ready["part_text"] = ready["part"].map(said)
+    ready["total_text"] = [number_text(value) for value in ready["total"]]
+    ready = ready.sort_values(["rank", "order"], ignore_index=True)
+    rejected = wide_rows.set_index("k")["rejected"]
+    ready["rejected_text"] = [f"{number_text(rejected[k])} {said['rejected']}" for k in ready["k"]]
+    first = _base().transform_filter("datum.order == 0")
+    stack = (
+        _base()
+        .mark_bar(height={"band": 0.68}, cursor="pointer" if filter else "default")
+        .encode(
+            y=_row_axis(),
+            x=alt.X("value:Q", stack="zero", axis=_value_axis(quantity or said["rows"], "count", lang)),
+            order="order:O",
+            color=alt.Color(
+                "part_text:N",
+                scale=alt.Scale(
+                    domain=[said[part] for part in parts], range=[LIGHT["accent"], LIGHT["rest"], LIGHT["bad"]]
+                ),
+                legend=alt.Legend(title=None),
+            ),
+            opacity=_chosen(),
+            tooltip=_tips(
+                ("label:N", name, None),
+                ("part_text:N", said["rows"], None),
+                ("value:Q", said["n"], ",.0f"),
+                ("total:Q", said["base"], ",.0f"),
+            ),
+        )
+    )
+
+    def side(field: str, dx: int, **mark: Any) -> Any:
+        text = first.mark_text(align="right", dx=dx, **mark)
+        return text.encode(y=_row_axis(), x=alt.value("width"), text=f"{field}:N")
+
+    layers = [stack, side("total_text", 66, fontWeight="bold"), side("rejected_text", 160, color=LIGHT["soft"])]
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_rows_plot(layers, step=28),
+        rows=records(ready),
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+def before_after(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    quantity: str,
+    subtitle: str = "",
+    name: str = "",
+    number: Number = "share",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """Rate with interval before and after, one band per group, so that a fall without the action shows too.
+
+    `rows`: one per group and phase; columns `k` (group), `label`, `phase` ("before" | "after"), `value`, `low`, `high`,
+    `n`, `base`, optional `accent` (True for the group that got the action). Groups keep the order of the rows.
+    """
+    alt = altair()
+    said = _words(lang, words)
+    ready = _ready(rows, number)
+    if "accent" not in ready:
+        ready["accent"] = ready["k"].eq("action")
+    ready["rank"] = ready.groupby("k", sort=False).ngroup()
+    ready["order"] = ready["phase"].map({"before": 0, "after": 1})
+    ready["phase_text"] = ready["phase"].map(said)
+    ready["end_text"] = [
+        f"{phase}  {text}" for phase, text in zip(ready["phase_text"], ready["value_text"], strict=True)
+    ]
+    ready["tone"] = [
+        "before" if order == 0 else "action" if accent else "after"
+        for order, accent in zip(ready["order"], ready["accent"], strict=True)
+    ]
+    colour = alt.Color(
+        "tone:N",
+        scale=alt.Scale(domain=["before", "after", "action"], range=[LIGHT["rest"], LIGHT["soft"], LIGHT["accent"]]),
+        legend=None,
+    )
+    tips = _tips(
+        ("label:N", name, None),
+        ("phase_text:N", said["period"], None),
+        ("value_text:N", quantity, None),
+        ("interval:N", said["interval"], None),
+        ("n:Q", said["n"], ",.0f"),
+        ("base:Q", said["base"], ",.0f"),
+    )
+    offset = alt.YOffset("order:O", scale=alt.Scale(domain=[0, 1], paddingInner=0.3, paddingOuter=0.5))
+    layers = [
+        _base()
+        .mark_rule(strokeWidth=3, strokeCap="round")
+        .encode(y=_row_axis(), yOffset=offset, x="low:Q", x2="high:Q", color=colour),
+        _base()
+        .mark_point(filled=True, size=90, opacity=1)
+        .encode(
+            y=_row_axis(),
+            yOffset=offset,
+            x=alt.X("value:Q", axis=_value_axis(quantity, number, lang), scale=alt.Scale(zero=True)),
+            color=colour,
+            tooltip=tips,
+        ),
+        _base()
+        .mark_text(align="right", dx=104)
+        .encode(y=_row_axis(), yOffset=offset, x=alt.value("width"), text="end_text:N", tooltip=tips),
+    ]
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_rows_plot(layers, step=30),
+        rows=records(ready),
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+def heat(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    row_title: str,
+    column_title: str,
+    subtitle: str = "",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    filters: tuple[str, str] | None = None,
+    selected: tuple[Sequence[Any], Sequence[Any]] = ((), ()),
+    alt_text: str = "",
+    wide: bool = True,
+) -> Chart:
+    """Risk ratio of each cell against the rest: grey around 1, blue below, orange above, in classes.
+
+    Parameters
+    ----------
+    rows
+        One per cell: `k`, `row` (row key and label), `k2`, `column`, `value` (ratio, missing where it is refused),
+        `low`, `high`, `n`, `base`; optional `accent` (True writes the ratio into the cell).
+    filters
+        Page parameters that a click on a cell sets, from `k` and `k2`.
+    """
+    alt = altair()
+    said = _words(lang, words)
+    ready = _ready(rows, "ratio")
+    if "accent" not in ready:
+        ready["accent"] = ready["low"].astype("float64") > 1.25
+    classes = [LIGHT[name] for name in ("low3", "low2", "low1", "middle", "high1", "high2", "high3")]
+    edges = [f"{edge:g}" for edge in HEAT_STEPS]
+    labels = [f"{said['under']} {edges[0]}", *(f"{a}–{b}" for a, b in pairwise(edges))]
+    labels.append(f"{said['over']} {edges[-1]}")
+    ready["class"] = [
+        None if missing(value) else labels[sum(value >= edge for edge in HEAT_STEPS)] for value in ready["value"]
+    ]
+    test = (
+        "(length(sel[0] || []) == 0 || indexof(sel[0], datum.k) >= 0) && "
+        "(length(sel[1] || []) == 0 || indexof(sel[1], datum.k2) >= 0)"
+    )
+    y = alt.Y(
+        "row:N",
+        sort=alt.EncodingSortField(field="row", op="min", order="ascending"),
+        axis=alt.Axis(
+            title=row_title,
+            grid=False,
+            labelPadding=8,
+            titleAngle=0,
+            titleAlign="left",
+            titleBaseline="bottom",
+            titleAnchor="start",
+            titleY=-10,
+            titleX=-36,
+        ),
+    )
+    x = alt.X(
+        "column:N",
+        sort=alt.EncodingSortField(field="column", op="min", order="ascending"),
+        axis=alt.Axis(title=column_title, grid=False, labelAngle=0, labelOverlap="parity"),
+    )
+    tips = _tips(
+        ("row:N", row_title, None),
+        ("column:N", column_title, None),
+        ("value_text:N", said["ratio"], None),
+        ("interval:N", said["interval"], None),
+        ("n:Q", said["n"], ",.0f"),
+        ("base:Q", said["base"], ",.0f"),
+    )
+    cells = (
+        _base()
+        .mark_rect(cornerRadius=2, stroke=LIGHT["paper"], strokeWidth=2, cursor="pointer" if filters else "default")
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color(
+                "class:N",
+                scale=alt.Scale(domain=labels, range=classes),
+                legend=alt.Legend(
+                    title=said["ratio"],
+                    titleOrient="left",
+                    columns=alt.ExprRef("width < 520 ? 2 : 7"),
+                    columnPadding=12,
+                    offset=26,
+                ),
+            ),
+            opacity=_chosen(test, 0.25),
+            tooltip=tips,
+        )
+    )
+    numbers = (
+        _base()
+        .transform_filter("datum.accent")
+        .mark_text(fontWeight="bold", fontSize=11, color=HEAT_INK, opacity=alt.ExprRef("bandwidth('x') < 30 ? 0 : 1"))
+        .encode(x=x, y=y, text="value_text:N")
+    )
+    unknown = (
+        _base()
+        .transform_filter("!isValid(datum.value)")
+        .mark_text(text="·", color=LIGHT["faint"])
+        .encode(x=x, y=y, tooltip=tips)
+    )
+    chart = alt.layer(cells, unknown, numbers).add_params(_selection())
+    spec = _spec(chart.properties(width="container", height=alt.Step(28)))
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=spec,
+        rows=records(ready),
+        filters=filters,
+        selected=tuple(tuple(keys) for keys in selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+# ---------------------------------------------------------------- charts over time
+
+
+def _month_axis(grain: Grain, lang: Lang, periods: int) -> alt.Axis:
+    """Ticks at months or quarters; the year stands below January and below the first tick only."""
+    alt = altair()
+    year = "timeFormat(datum.value, '%Y年')" if lang == "zh" else "timeFormat(datum.value, '%Y')"
+    small = "'Q' + quarter(datum.value)" if grain == "quarter" else "timeFormat(datum.value, '%b')"
+    first = "month(datum.value) == 0 || datum.index == 0"
+    months = periods * (3 if grain == "quarter" else 1)
+    step = next((step for step, most in ((1, 14), (3, 40), (6, 72)) if months <= most), 12)
+    if grain == "quarter":
+        step = max(step, 3)
+    return alt.Axis(
+        title=None,
+        grid=False,
+        ticks=True,
+        tickColor=LIGHT["grid"],
+        domain=True,
+        domainColor=LIGHT["rest"],
+        labelExpr=f"{first} ? [{small}, {year}] : {small}",
+        tickCount={"interval": "month", "step": step},
+        labelOverlap="greedy",
+        labelFlush=False,
+    )
+
+
+def _with_events(table: pd.DataFrame, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Period rows first, then one row per event, told apart by `kind`; labels that would touch stand in other lanes."""
+    import pandas as pd
+
+    rows = [{**row, "kind": "period"} for row in records(table)]
+    start, end = table["period"].min(), table["period"].max()
+    ends = [-1.0] * EVENT_LANES
+    for event in sorted(events, key=lambda event: str(event["period"])):
+        day = pd.Timestamp(event["period"]).tz_localize(None)
+        place = (day - start) / (end - start) if end > start else 0.0
+        lane = next((lane for lane in range(EVENT_LANES) if ends[lane] <= place), 0)
+        ends[lane] = place + 0.2
+        side = "right" if place > 0.8 else "left"
+        text = {"event": str(event["label"]), "lane": lane, "side": side}
+        rows.append({"kind": "event", "period": day.strftime("%Y-%m-%dT00:00:00"), **text})
+    return rows
+
+
+def _event_layers(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> list[alt.Chart]:
+    """Thin vertical rules, each with its label above the plot."""
+    alt = altair()
+    tips = _tips(("event:N", words["event"], None), ("period:T", words["period"], "%Y-%m-%d"))
+    layers: list[Any] = []
+    for lane, side in sorted({(row["lane"], row["side"]) for row in rows if row["kind"] == "event"}):
+        test = f"datum.kind == 'event' && datum.lane == {lane} && datum.side == '{side}'"
+        here = _base().transform_filter(test)
+        top = -4 - 15 * lane
+        rule = here.mark_rule(color=LIGHT["faint"], strokeWidth=1)
+        layers.append(rule.encode(x="period:T", y=alt.value(top), y2=alt.value("height"), tooltip=tips))
+        label = here.mark_text(
+            align=side, baseline="bottom", dx=4 if side == "left" else -4, fontSize=11, color=LIGHT["soft"], limit=170
+        )
+        layers.append(label.encode(x="period:T", y=alt.value(top + 4), text="event:N", tooltip=tips))
+    return layers
+
+
+def _title_height(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Where the title of the upright axis stands, so that it is above all event labels."""
+    lanes = [row["lane"] for row in rows if row["kind"] == "event"]
+    return -14 - 15 * (max(lanes) + 1) if lanes else -14
+
+
+def _period_format(grain: Grain, lang: Lang) -> str:
+    if grain == "quarter":
+        return "%Y年 Q%q" if lang == "zh" else "%Y Q%q"
+    return "%Y年%-m月" if lang == "zh" else "%b %Y"
+
+
+def _period_tips(quantity: str, grain: Grain, lang: Lang, words: Mapping[str, str]) -> list[alt.Tooltip]:
+    return _tips(
+        ("period:T", words["period"], _period_format(grain, lang)),
+        ("value_text:N", quantity, None),
+        ("interval:N", words["interval"], None),
+        ("n:Q", words["n"], ",.0f"),
+        ("base:Q", words["base"], ",.0f"),
+        ("ripe_text:N", words["ripe"], None),
+    )
+
+
+def _periods(rows: pd.DataFrame, number: Number, words: Mapping[str, str]) -> pd.DataFrame:
+    """Ready rows over time: `period` as instant, `ripe` as truth, and `tail`: the unripe end with the point it leaves from."""
+    import pandas as pd
+
+    ready = _ready(rows, number, ["compare"])
+    ready["period"] = pd.to_datetime(ready["period"]).dt.tz_localize(None)
+    ready["ripe"] = ready["ripe"].astype(bool) if "ripe" in ready else True
+    ready["tail"] = ~ready["ripe"] | ~ready["ripe"].shift(-1, fill_value=True)
+    ready["ripe_text"] = ready["ripe"].map({True: words["yes"], False: words["no"]})
+    ready["is_last"] = ready.index == len(ready) - 1
+    return ready
+
+
+def trend(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    quantity: str,
+    subtitle: str = "",
+    number: Number = "rate",
+    grain: Grain = "month",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    events: Sequence[Mapping[str, Any]] = (),
+    compare_label: str = "",
+    zero: bool = True,
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """A line over months or quarters with the band of its interval; unripe periods grey and dashed.
+
+    Parameters
+    ----------
+    rows
+        `period` (date), `value`; optional `low`, `high`, `n`, `base`, `ripe`, `compare` (a second, grey series).
+        A missing value is a gap.
+    events
+        {"period": date, "label": text}: drawn as rules.
+    zero
+        Whether the axis starts at zero; only a level that never comes near it (a score) may say no.
+    """
+    alt = altair()
+    said = _words(lang, words)
+    ready = _periods(rows, number, said)
+    data = _with_events(ready, events)
+    has_compare = bool(ready["compare"].notna().any())
+    x = alt.X("period:T", axis=_month_axis(grain, lang, len(ready)), scale=alt.Scale(padding=8))
+    y = alt.Y(
+        "value:Q", axis=_upright(quantity, number, lang, _title_height(data)), scale=alt.Scale(zero=zero, nice=True)
+    )
+    periods = _base().transform_filter("datum.kind == 'period'")
+    ripe, tail = (periods.transform_filter("datum.ripe"), periods.transform_filter("datum.tail"))
+    layers = [ripe.mark_area(opacity=0.15, color=LIGHT["accent"]).encode(x=x, y="low:Q", y2="high:Q")]
+    if has_compare:
+        grey = periods.transform_filter("isValid(datum.compare)")
+        layers.append(grey.mark_line(color=LIGHT["rest"], strokeWidth=2).encode(x=x, y="compare:Q"))
+        last = periods.transform_filter("datum.is_last")
+        layers.append(
+            last.transform_calculate(text=json.dumps(compare_label or said["compare"], ensure_ascii=False))
+            .mark_text(align="right", baseline="top", dy=7, fontSize=11, color=LIGHT["soft"])
+            .encode(x=x, y="compare:Q", text="text:N")
+        )
+    layers += [
+        tail.mark_line(color=LIGHT["rest"], strokeWidth=2, strokeDash=[4, 4]).encode(x=x, y=y),
+        ripe.mark_line(color=LIGHT["accent"], strokeWidth=2.5).encode(x=x, y=y),
+        periods.mark_point(filled=True, size=36, opacity=1).encode(
+            x=x, y=y, color=alt.condition("datum.ripe", alt.value(LIGHT["accent"]), alt.value(LIGHT["rest"]))
+        ),
+        *_event_layers(data, said),
+        periods.mark_rule(opacity=0, strokeWidth=14).encode(x=x, tooltip=_period_tips(quantity, grain, lang, said)),
+    ]
+    chart = alt.layer(*layers).add_params(_selection())
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_spec(chart.properties(width="container", height=230)),
+        rows=data,
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+def monthly_counts(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    quantity: str,
+    subtitle: str = "",
+    grain: Grain = "month",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    events: Sequence[Mapping[str, Any]] = (),
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """Counts per month or quarter as bars from zero; unripe periods grey; events as rules.
+
+    `rows`: `period` (date), `value`; optional `k` (what a click reports), `n`, `base`, `ripe`.
+    """
+    alt = altair()
+    said = _words(lang, words)
+    ready = _periods(rows, "count", said)
+    if "k" not in ready:
+        ready["k"] = ready["period"].dt.strftime("%Y-%m")
+    data = _with_events(ready, events)
+    unit = "yearquarter" if grain == "quarter" else "yearmonth"
+    periods = _base().transform_filter("datum.kind == 'period'")
+    bars = periods.mark_bar(cornerRadiusEnd=1, width={"band": 0.8}, cursor="pointer" if filter else "default").encode(
+        x=alt.X("period:T", timeUnit=unit, axis=_month_axis(grain, lang, len(ready))),
+        y=alt.Y("value:Q", axis=_upright(quantity, "count", lang, _title_height(data)), scale=alt.Scale(zero=True)),
+        color=alt.condition("datum.ripe", alt.value(LIGHT["accent"]), alt.value(LIGHT["unripe"])),
+        opacity=_chosen(),
+        tooltip=_period_tips(quantity, grain, lang, said),
+    )
+    chart = alt.layer(bars, *_event_layers(data, said)).add_params(_selection())
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_spec(chart.properties(width="container", height=200)),
+        rows=data,
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )

@@ -1,0 +1,283 @@
+"""A page: one notebook, its sidecar and its sections.
+
+The same notebook is a page in Voila, a report in Papermill and a notebook in JupyterLab; it never asks which. Its
+cells call `open_page` once and `page.show(...)` per section. Filters come from the parameters cell, over which lie
+those of the page's address, when there is one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import traceback
+import uuid
+import zoneinfo
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, cast
+
+from aftersales.lake.engine import connect
+from aftersales.lake.store import Snapshot, Store
+from aftersales.measure.dimensions import find_dimension, with_dimensions
+from aftersales.model.errors import AftersalesError, MetricError, ParameterError
+from aftersales.model.settings import Workspace, open_workspace
+from aftersales.publish.board import Board
+from aftersales.publish.export import table_to_csv, tables_to_xlsx
+from aftersales.publish.scene import Lang, Payload, Scene, message, section
+from aftersales.publish.sidecars import (
+    Sidecar,
+    Value,
+    checked_parameters,
+    parameters_from_query,
+    query_of,
+    read_sidecar,
+    sidecars,
+    toggled,
+)
+
+ADDRESS_VARIABLE = "QUERY_STRING"
+MAX_CHOICES = 200
+
+Section = Callable[[Scene], Payload]
+
+
+def open_page(name: str, given: Mapping[str, object]) -> Page:
+    """The page `name` with the parameters of its notebook.
+
+    Parameters
+    ----------
+    given
+        The notebook's names, `locals()`: those the sidecar lists are taken.
+
+    Raises
+    ------
+    ParameterError
+        A parameter breaks the sidecar.
+    """
+    workspace = open_workspace()
+    sidecar = read_sidecar(workspace, name)
+    values = checked_parameters(sidecar, {key: given[key] for key in sidecar.parameters if key in given}, page=name)
+    return Page(name, workspace, sidecar, values, os.environ.get(ADDRESS_VARIABLE, ""))
+
+
+class Page:
+    """The state of one open page and the boards that show it."""
+
+    def __init__(self, name: str, workspace: Workspace, sidecar: Sidecar, values: dict[str, Value], address: str) -> None:
+        self.name, self.workspace, self.sidecar = name, workspace, sidecar
+        self._address_problem = ""
+        self.values = self._with_address(values, address)
+        self._connection = connect(workspace)
+        self._boards: dict[str, Board] = {}
+        self._sections: Mapping[str, Section] = import_module(f"aftersales.publish.contents.{name}").SECTIONS
+        self._pinned = Store(workspace.lake).pin(self._connection)
+        self.scene = self._new_scene()
+
+    def _with_address(self, values: dict[str, Value], address: str) -> dict[str, Value]:
+        """Parameters of the address over those of the notebook; a wrong address is reported, and the page shows all."""
+        if not address:
+            return values
+        try:
+            found = checked_parameters(self.sidecar, parameters_from_query(self.sidecar, address), page=self.name)
+        except ParameterError as error:
+            self._address_problem = error.what
+            return values
+        given = parameters_from_query(self.sidecar, address)
+        return {**values, **{name: found[name] for name in given}}
+
+    def _new_scene(self) -> Scene:
+        snapshot, as_of = self._snapshot()
+        return Scene(self.name, self.workspace, snapshot, self.sidecar, dict(self.values), self.lang, as_of)
+
+    @property
+    def lang(self) -> Lang:
+        return cast(Lang, self.values.get("lang") or self.workspace.settings.language)
+
+    def _snapshot(self) -> tuple[Snapshot, dt.datetime]:
+        """The pinned tables as known at the end of the day asked for (site's clock), or now."""
+        day = str(self.values.get("as_of") or self.workspace.settings.as_of)
+        if not day:
+            return self._pinned, dt.datetime.now(dt.UTC)
+        zone = zoneinfo.ZoneInfo(self.workspace.settings.time_zone)
+        end = dt.datetime.combine(dt.date.fromisoformat(day), dt.time(23, 59, 59), zone).astimezone(dt.UTC)
+        return replace(self._pinned, as_of=end), end
+
+    # ------------------------------------------------------------------------------------------------- showing
+
+    def show(self, name: str) -> Board:
+        """The board of one section; shown as the last line of a cell."""
+        board = Board(self._payload(name), on_event=self._on_event)
+        self._boards[name] = board
+        return board
+
+    def _payload(self, name: str) -> Payload:
+        """The section, or what went wrong with it: the others still work."""
+        if name == "strip":
+            return self._guarded(name, self._strip)
+        if name not in self._sections:
+            raise ParameterError(f"page {self.name}", f"no section '{name}'", rows=", ".join(self._sections), fix="use one of them")
+        return self._guarded(name, self._sections[name])
+
+    def _guarded(self, name: str, make: Section) -> Payload:
+        try:
+            payload = make(self.scene)
+        except AftersalesError as error:
+            payload = section(self.scene, name, "", message=message("refused", error.what, f"{error.rows} {error.fix}".strip()))
+        except Exception:
+            number = uuid.uuid4().hex[:8]
+            _log(self.workspace).error("page %s, section %s, error %s\n%s", self.name, name, number, traceback.format_exc())
+            text = self.scene.say("This section could not be computed. The others still work.", "本节计算失败,其他部分仍可使用。")
+            payload = section(self.scene, name, "", message=message("error", text, id=number))
+        payload["facts"] = {**payload.get("facts", {}), "metric_versions": dict(self.scene.metric_versions),
+                            "table_versions": self.scene.snapshot.versions, "as_of": self.scene.as_of.isoformat()}
+        return payload
+
+    def refresh(self) -> None:
+        """Draw every shown section anew for the present parameters."""
+        self.scene = self._new_scene()
+        for name, board in self._boards.items():
+            board.show(self._payload(name))
+
+    # -------------------------------------------------------------------------------------------------- events
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        """What the reader did. Anyone who sees the page can send anything: unknown names and values change nothing."""
+        if event.get("kind") == "download":
+            self._download(event)
+            return
+        try:
+            wanted = self._wanted(event)
+            self.values = checked_parameters(self.sidecar, {**self.values, **wanted}, page=self.name)
+        except (ParameterError, KeyError, TypeError):
+            _log(self.workspace).warning("page %s refused an event of kind %s", self.name, str(event.get("kind"))[:20])
+        else:
+            self._address_problem = ""
+        self.refresh()
+
+    def _wanted(self, event: Mapping[str, Any]) -> dict[str, object]:
+        kind = event["kind"]
+        if kind == "toggle":
+            return {event["name"]: self._toggled(event["name"], event["value"])}
+        if kind == "toggle_pair":
+            pairs = zip(event["names"], event["values"], strict=True)
+            return {name: self._toggled(name, value) for name, value in pairs}
+        if kind == "set":
+            return {event["name"]: self._typed(event["name"], event["value"])}
+        if kind == "lang":
+            return {"lang": event["value"]}
+        if kind == "clear":
+            names = [event["name"]] if event.get("name") else [n for n in self.sidecar.parameters if n != "lang"]
+            return {name: self.sidecar.parameters[name].default for name in names}
+        raise ParameterError(f"page {self.name}", "unknown event")
+
+    def _toggled(self, name: str, value: object) -> object:
+        parameter = self.sidecar.parameters[name]
+        if parameter.type == "texts":
+            return toggled(self.values, name, str(value))
+        return parameter.default if self.values[name] == str(value) else str(value)
+
+    def _typed(self, name: str, value: object) -> object:
+        """Form fields send texts and lists of texts."""
+        if isinstance(value, str) and self.sidecar.parameters[name].type != "texts":
+            return self.sidecar.parameters[name].from_texts([value])
+        return [value] if isinstance(value, str) else value
+
+    def _download(self, event: Mapping[str, Any]) -> None:
+        """Send the rows of one table as they are shown."""
+        for board in self._boards.values():
+            for item in board.section.get("tables", []):
+                if item["id"] == event.get("table"):
+                    about = {"page": self.sidecar.title[self.lang], "address": query_of(self.sidecar, self.values),
+                             "as of": self.scene.as_of.isoformat(), **self.scene.metric_versions}
+                    if event.get("format") == "xlsx":
+                        mime = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+                        board.send_file(f"{item['id']}.xlsx", mime, tables_to_xlsx([item], about))
+                    else:
+                        board.send_file(f"{item['id']}.csv", "text/csv", table_to_csv(item))
+                    return
+
+    # --------------------------------------------------------------------------------------------------- strip
+
+    def _strip(self, scene: Scene) -> Payload:
+        settings = scene.workspace.settings
+        problem = None
+        if self._address_problem:
+            problem = message("refused", scene.say(f"This address was not understood: {self._address_problem}. Everything is shown.",
+                                                   f"无法识别该地址:{self._address_problem}。现显示全部数据。"))
+        return {
+            "kind": "strip", "id": "strip", "lang": scene.lang, "message": problem, "facts": {},
+            "product": scene.say(settings.name, settings.name_zh), "page_title": self.sidecar.title[scene.lang],
+            "title": None, "lead": self.sidecar.question[scene.lang], "nav": self._navigation(scene),
+            "controls": [self._control(scene, name) for name, parameter in self.sidecar.parameters.items()
+                         if parameter.shown and name != "lang"],
+            "chips": self._chips(scene), "freshness": _freshness(scene), "query": query_of(self.sidecar, self.values),
+            "words": {},
+        }
+
+    def _navigation(self, scene: Scene) -> list[Payload]:
+        lang = f"?lang={scene.lang}" if scene.values.get("lang") else ""
+        return [{"title": sidecar.title[scene.lang], "href": f"{name}.ipynb{lang}", "current": name == self.name}
+                for name, sidecar in sidecars(self.workspace).items() if sidecar.in_navigation]
+
+    def _control(self, scene: Scene, name: str) -> Payload:
+        parameter = self.sidecar.parameters[name]
+        kind = {"texts": "choices", "choice": "choice", "integer": "number", "number": "number", "text": "text",
+                "date": "date", "month": "month", "flag": "flag"}[parameter.type]
+        titles = parameter.choice_titles
+        values = parameter.choices or (self._dimension_values(scene, name) if parameter.dimension else [])
+        choices = [{"value": value, "label": titles.get(value, {}).get(scene.lang, value)} for value in values]
+        return {"name": name, "label": parameter.title[scene.lang], "type": kind, "value": scene.values[name],
+                "choices": choices, "help": parameter.help.get(scene.lang, "")}
+
+    def _dimension_values(self, scene: Scene, name: str) -> list[str]:
+        """Values the filter can take: what the units have, else what the events have."""
+        dimension = str(self.sidecar.parameters[name].dimension)
+        found: set[str] = set(scene.chosen(name))
+        for table in ("unit", "repair", "complaint", "ticket"):
+            if not scene.snapshot.has_rows(table):
+                continue
+            try:
+                find_dimension(scene.snapshot, table, dimension)
+            except MetricError:
+                continue
+            rows = with_dimensions(scene.snapshot, table, scene.snapshot.table(table), [dimension])
+            values = rows.group_by(dimension).aggregate(n=rows.count()).order_by("n").execute()[dimension].dropna()
+            found |= set(values.astype(str).iloc[-MAX_CHOICES:])
+            if found:
+                break
+        return sorted(found)
+
+    def _chips(self, scene: Scene) -> list[Payload]:
+        chips = []
+        for name, parameter in self.sidecar.parameters.items():
+            value = scene.values[name]
+            if not parameter.shown or name == "lang" or value == parameter.default:
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                shown = parameter.choice_titles.get(str(item), {}).get(scene.lang, str(item))
+                chips.append({"name": name, "value": item, "text": f"{parameter.title[scene.lang]}: {shown}"})
+        return chips
+
+
+def _freshness(scene: Scene) -> str:
+    """One line: how far the data go, and as of when."""
+    if not scene.snapshot.has_rows("delivery"):
+        return scene.say("No data has been loaded yet: aftersales ingest", "尚未载入数据:aftersales ingest")
+    deliveries = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").newest_event_at.max())
+    loaded = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").loaded_at.max())
+    return scene.say(f"Data to {scene.local_text(deliveries)} · loaded {scene.local_text(loaded)} · as of {scene.local_text(scene.as_of)}",
+                     f"数据截至 {scene.local_text(deliveries)} · 载入于 {scene.local_text(loaded)} · 口径日 {scene.local_text(scene.as_of)}")
+
+
+def _log(workspace: Workspace) -> logging.Logger:
+    """The log of pages: details of errors stand here, never on the screen."""
+    logger = logging.getLogger("aftersales.pages")
+    if not logger.handlers:
+        workspace.cache.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(workspace.cache / "pages.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    return logger

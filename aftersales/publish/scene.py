@@ -1,0 +1,117 @@
+"""A scene: everything the sections of one view need, fixed for one drawing of the page.
+
+Sections are functions of a scene. What several sections need is computed once (`once`), and every metric that was
+asked for is noted for the run's record.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
+
+import pandas as pd
+
+from aftersales.lake.store import Snapshot
+from aftersales.measure.compute import MetricResult, Period, compute
+from aftersales.model.settings import Workspace
+from aftersales.publish.charts import Chart
+from aftersales.publish.sidecars import Sidecar, Value
+
+Lang = Literal["en", "zh"]
+T = TypeVar("T")
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One view of one page."""
+
+    page: str
+    workspace: Workspace
+    snapshot: Snapshot
+    sidecar: Sidecar
+    values: Mapping[str, Value]
+    lang: Lang
+    as_of: dt.datetime
+    _memory: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    metric_versions: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def say(self, en: str, zh: str) -> str:
+        """The text in the reader's language."""
+        return zh if self.lang == "zh" else en
+
+    def once(self, name: object, make: Callable[[], T]) -> T:
+        """The result of `make`, computed at the first call."""
+        if name not in self._memory:
+            self._memory[name] = make()
+        return cast(T, self._memory[name])
+
+    def text(self, name: str) -> str:
+        return str(self.values[name])
+
+    def number(self, name: str) -> int:
+        return int(cast(int, self.values[name]))
+
+    def chosen(self, name: str) -> list[str]:
+        """The values of a filter; empty: all."""
+        return list(cast("list[str]", self.values.get(name, [])))
+
+    def where(self, *names: str, skip: str | None = None) -> dict[str, list[str]]:
+        """Filters in force on these dimensions; `skip` keeps a chart's own bars clickable."""
+        return {name: self.chosen(name) for name in names if name != skip and self.chosen(name)}
+
+    def metric(self, name: str, by: Sequence[str] = (), *, where: Mapping[str, Sequence[str]] | None = None,
+               start: dt.date | None = None, end: dt.date | None = None, period: Period | None = None) -> MetricResult:
+        """A metric, computed once per scene; its version is noted for the run."""
+        frozen = tuple(sorted((key, tuple(values)) for key, values in (where or {}).items()))
+        result = self.once(("metric", name, tuple(by), frozen, start, end, period), lambda: compute(
+            self.snapshot, name, by, as_of=self.as_of, where=where, start=start, end=end, period=period))
+        self.metric_versions[name] = result.metric.version
+        return result
+
+    def local_text(self, moment: object) -> str:
+        """An instant on the site's clock, `2025-12-31 08:00`."""
+        if moment is None or pd.isna(moment):  # type: ignore[call-overload]
+            return ""
+        zone = zoneinfo.ZoneInfo(self.workspace.settings.time_zone)
+        return pd.Timestamp(moment).tz_convert(zone).strftime("%Y-%m-%d %H:%M")  # type: ignore[arg-type]
+
+
+def section(scene: Scene, id: str, title: str, lead: str = "", **parts: Any) -> Payload:
+    """A section payload; parts are message, answer, figures, charts, tables, links, facts."""
+    charts = [chart.payload() if isinstance(chart, Chart) else chart for chart in parts.pop("charts", [])]
+    return {"kind": "section", "id": id, "lang": scene.lang, "title": title, "lead": lead or None, "message": None,
+            "answer": None, "figures": [], "tables": [], "links": [], "facts": {}, **parts, "charts": charts}
+
+
+def message(kind: Literal["empty", "refused", "weak", "error"], text: str, detail: str = "", id: str = "") -> Payload:
+    """A notice in place of (or above) the figures."""
+    return {"kind": kind, "text": text, "detail": detail or None, "id": id or None}
+
+
+def column(field: str, title: str, kind: str = "text", *, digits: int | None = None) -> Payload:
+    """One column of a table."""
+    numeric = kind in ("number", "share", "bar")
+    return {"field": field, "title": title, "kind": kind, "align": "right" if numeric else "left", "digits": digits}
+
+
+def table(id: str, title: str, columns: list[Payload], rows: pd.DataFrame | list[Mapping[str, Any]], *,
+          filter: Payload | None = None, sorted_by: str | None = None, total: int | None = None) -> Payload:
+    """A table payload; missing values are None."""
+    records = rows if isinstance(rows, list) else rows.astype(object).where(rows.notna(), None).to_dict("records")
+    fields = [item["field"] for item in columns]
+    plain = [{name: _plain(record.get(name)) for name in fields} for record in records]
+    return {"id": id, "title": title, "columns": columns, "rows": plain, "filter": filter, "sorted": sorted_by,
+            "total": len(plain) if total is None else total, "downloads": ["csv", "xlsx"]}
+
+
+def _plain(value: Any) -> Any:
+    """A value JSON has: numpy numbers and dates become plain ones."""
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, dt.date | dt.datetime):
+        return value.isoformat()
+    return None if isinstance(value, float) and value != value else value
