@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,24 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from aftersales.collect.connectors.files import ReceivedFile, load_raw, matching_files, receive
+from aftersales.collect.connectors.files import (
+    ReceivedFile,
+    check_unchanged,
+    examine,
+    load_raw,
+    matching_files,
+    receive,
+)
 from aftersales.collect.mapping import Source, TableMapping, read_code_list
-from aftersales.collect.typed import MACROS, offered_count_query, typed_query
-from aftersales.lake.engine import literal, quoted, staging
-from aftersales.lake.store import ARROW_TYPES, SYSTEM_TABLES, Store
+from aftersales.collect.typed import MACROS, typed_query
+from aftersales.lake.engine import literal, quoted, scratch_folder, staging
+from aftersales.lake.store import SYSTEM_TABLES, Changes, Store, arrow_schema, data_files, parquet_scan
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import BOOKKEEPING, SITE_PREFIX, Table, canonical_table
 
-MERGE_BATCH = 100_000
+MERGE_BATCH = 50_000
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class Delivery:
     seconds: float = 0.0
     ingest_run_id: str = ""
     skipped: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The ledger as plain values, for output."""
+        return {name: value.isoformat() if isinstance(value, dt.datetime) else value for name, value in asdict(self).items()}
 
     @property
     def delivery_id(self) -> str:
@@ -98,34 +109,45 @@ def ingest_source(workspace: Workspace, source: Source, *, files: str | None = N
     store = Store(workspace.lake)
     code_lists = {spec.map_file: read_code_list(workspace, spec.map_file)
                   for mapping in source.tables.values() for spec in mapping.columns.values() if spec.map_file}
+    mapping_hash = source.fingerprint(workspace)
     for path in matching_files(source, workspace.root):
-        load = _Load(workspace, store, source, receive(path, source), source.fingerprint(workspace), code_lists,
+        load = _Load(workspace, store, source, receive(path, source), mapping_hash, code_lists,
                      uuid.uuid4().hex[:12], loaded_at or dt.datetime.now(dt.UTC))
         known = _known_deliveries(load)
-        yield known if known else _ingest_file(load)
+        yield known if known else _ingest_file(replace(load, file=examine(load.file, source)))
 
 
 def _known_deliveries(load: _Load) -> list[Delivery]:
     """The ledger of this very file under this very mapping, if it has been loaded in full."""
     if not load.store.exists("delivery"):
         return []
-    wanted = [("sha256", "=", load.file.sha256), ("source", "=", load.source.name),
-              ("mapping_hash", "=", load.mapping_hash)]
-    rows = load.store.open("delivery").to_pyarrow_table(filters=wanted).to_pylist()
-    if {row["table"] for row in rows} != set(load.source.tables):
+    rows = load.store.rows("delivery", f"sha256 = {literal(load.file.sha256)} and source = {literal(load.source.name)} "
+                                       f"and mapping_hash = {literal(load.mapping_hash)}").to_pylist()
+    by_table = {row["table"]: row for row in rows}
+    if set(by_table) != set(load.source.tables):
         return []
-    names = [name for name in Delivery.__dataclass_fields__ if name not in ("skipped",)]
-    return [replace(Delivery(**{name: row[name] for name in names}), skipped=True) for row in rows]
+    names = [name for name in Delivery.__dataclass_fields__ if name != "skipped"]
+    return [Delivery(**{name: by_table[table][name] for name in names}, skipped=True) for table in load.source.tables]
 
 
 def _ingest_file(load: _Load) -> list[Delivery]:
-    with staging(load.workspace) as connection, tempfile.TemporaryDirectory(dir=load.workspace.cache) as scratch:
-        connection.execute(MACROS)
-        columns = load_raw(connection, load.file, load.source, Path(scratch))
-        _check_columns(load, columns)
-        ledgers = [_load_table(load, connection, name, mapping) for name, mapping in load.source.tables.items()]
+    try:
+        with staging(load.workspace) as connection, scratch_folder(load.workspace) as scratch:
+            connection.execute(MACROS)
+            columns = load_raw(connection, load.file, load.source, scratch)
+            _check_columns(load, columns)
+            ledgers = [_load_table(load, connection, name, mapping) for name, mapping in load.source.tables.items()]
+    except (duckdb.Error, OSError) as error:
+        raise _not_staged(load, error) from error
     _write_ledger(load, ledgers)
     return ledgers
+
+
+def _not_staged(load: _Load, error: Exception) -> SourceError:
+    said = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return SourceError(load.file.name, f"could not be loaded by {load.source.name}.yml: {said}",
+                       rows="the last version of every table stays readable",
+                       fix=f"free disk space below {load.workspace.cache}, or mend the mapping; then run the command again")
 
 
 def _check_columns(load: _Load, columns: list[str]) -> None:
@@ -150,63 +172,78 @@ def _check_columns(load: _Load, columns: list[str]) -> None:
 def _load_table(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, mapping: TableMapping) -> Delivery:
     started = time.perf_counter()
     table = canonical_table(name)
-    ledger = _staged_ledger(load, connection, name, table, mapping)
-    final = ledger
+    staged = _staged_ledger(load, connection, name, table, mapping)
+    final = staged
 
-    def changes(current: DeltaTable | None) -> pa.RecordBatchReader | None:
+    def changes(current: DeltaTable) -> Changes | None:
         nonlocal final
-        final = _classify(load, connection, ledger, name, table, current)
-        _write_quarantine(load, connection, name, mapping)
+        final = _compared(load, connection, staged, table, current)
         if final.inserted + final.corrected == 0:
             return None
-        return connection.execute(_changes_query(load, name, table, mapping, current)).to_arrow_reader(MERGE_BATCH)
+        closures = connection.execute(_closures_query(table)).to_arrow_table() if final.corrected else None
+        return Changes(connection.execute(_inserts_query(load, table, mapping)).to_arrow_reader(MERGE_BATCH), closures)
 
-    load.store.merge(name, changes, key=table.key, partition="yr",
-                     message={"source": load.source.name, "file": load.file.name, "run": load.run_id})
-    newest = connection.execute(f"select max({quoted(table.clock)})::timestamptz::varchar from staged "
-                                "where len(_reasons) = 0").fetchone()
-    return replace(final, seconds=round(time.perf_counter() - started, 3), newest_event_at=_instant(newest))
+    check_unchanged(load.file)
+    site = [column for column in mapping.columns if column.startswith(SITE_PREFIX)]
+    load.store.merge(name, changes, schema=arrow_schema(table, site), key=table.key, partition="yr",
+                     message=_facts(load))
+    if name == load.source.primary:  # what hangs on a rejected row is left out with it
+        connection.execute("create or replace table rejected_rows as select _row from staged where _reasons is not null "
+                           "union select _row from met where what = 'foreign'")
+    _write_quarantine(load, connection, name, mapping)
+    return replace(final, seconds=round(time.perf_counter() - started, 3))
 
 
-def _instant(row: tuple[Any, ...] | None) -> dt.datetime | None:
-    text = row[0] if row else None
-    return dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else None
+def _facts(load: _Load) -> dict[str, str]:
+    return {"source": load.source.name, "file": load.file.name, "run": load.run_id}
 
 
 def _staged_ledger(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table,
                    mapping: TableMapping) -> Delivery:
-    """Make `staged`: typed rows with reasons; `chosen`: the one row of each key that counts."""
-    columns = [column for column in _columns(table, mapping) if column != "known_at"]
-    content = ", ".join(f"coalesce({quoted(column)}::varchar, chr(30))" for column in columns)
-    clock = f"coalesce(strftime({quoted(table.clock)}, '%Y'), '0000')"
+    """Make `staged`: typed rows with reasons; `repeated`: rows of one key, the one that counts first."""
+    offered = "raw" if name == load.source.primary else "(select * from raw anti join rejected_rows using (_row))"
+    typed = typed_query(load.source, name, table, mapping, load.code_lists, offered)
+    has_clock = table.clock in mapping.columns
+    year = f"coalesce(strftime({quoted(table.clock)}, '%Y'), '0000')" if has_clock else "'0000'"
     connection.execute(f"""
-        create or replace temp table staged as
-        select *, {'row_number() over ()' if mapping.split else '_row'} as _id, (md5_number_lower(concat_ws(chr(31), {content})) >> 1)::bigint as row_hash, {clock} as yr
-        from ({typed_query(load.source, name, table, mapping, load.code_lists)})""")
-    if name != load.source.primary:  # what hangs on a rejected row is rejected with it, once
-        connection.execute("delete from staged where _row in (select _row from rejected_rows)")
-    else:
-        connection.execute("create or replace temp table rejected_rows as "
-                           "select distinct _row from staged where len(_reasons) > 0")
+        create or replace table staged as
+        select {"row_number() over ()" if mapping.split else "_row"} as _id, *,
+               {_content_hash(table, mapping)} as row_hash, {year} as yr
+        from ({typed})""")
     key = quoted(table.key)
     newest_first = f"(partition by {key} order by _version desc nulls last, _id desc)"
     connection.execute(f"""
-        create or replace temp table repeated as
-        with many as (select {key} as k from staged where len(_reasons) = 0 group by all having count(*) > 1)
+        create or replace table repeated as
+        with many as (select {key} as k from staged where _reasons is null group by all having count(*) > 1)
         select _id, _row, row_number() over {newest_first} as place,
                row_hash <> first_value(row_hash) over {newest_first} as differs
         from staged semi join many on staged.{key} = many.k
-        where len(_reasons) = 0""")
-    read, rejected, set_aside = _one(connection, """
-        select count(*), count(*) filter (len(_reasons) > 0), coalesce(sum(len(_set_aside)) filter (len(_reasons) = 0), 0)
+        where _reasons is null""")
+    newest = f"epoch_us(max({quoted(table.clock)}) filter (_reasons is null))" if has_clock else "null"
+    read, rejected, set_aside, newest_us = _one(connection, f"""
+        select count(*), count(_reasons), coalesce(sum(len(_set_aside)) filter (_reasons is null), 0), {newest}
         from staged""")
     duplicate, = _one(connection, "select count(*) from repeated where place > 1")
-    offered, = _one(connection, offered_count_query(mapping))
-    rows, = _one(connection, "select count(*) from raw")
+    everything = read
+    if mapping.split is None and (mapping.where or name != load.source.primary):
+        everything, = _one(connection, "select count(*) from raw")
     return Delivery(load.source.name, name, load.file.name, load.file.sha256, load.mapping_hash, load.file.bytes,
                     load.file.encoding, rows_read=read, rejected=rejected, duplicate=duplicate,
-                    left_out=0 if mapping.split else rows - offered, values_set_aside=int(set_aside),
+                    left_out=everything - read, values_set_aside=int(set_aside), newest_event_at=_instant(newest_us),
                     loaded_at=load.loaded_at, ingest_run_id=load.run_id)
+
+
+def _content_hash(table: Table, mapping: TableMapping) -> str:
+    """SQL of a fingerprint of the row's values: neither the order of the mapping nor a new, empty column changes it."""
+    columns = sorted(column for column in _columns(table, mapping) if column != "known_at")
+    values = {column: f"epoch_us({quoted(column)})" if table.column(column).type == "ts" else quoted(column)
+              for column in columns}
+    content = ", ".join(f"{literal(column + '=')} || {value}::varchar" for column, value in values.items())
+    return f"(md5_number_lower(concat_ws(chr(31), {content})) >> 1)::bigint"
+
+
+def _instant(microseconds: int | None) -> dt.datetime | None:
+    return None if microseconds is None else EPOCH + dt.timedelta(microseconds=microseconds)
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
@@ -220,66 +257,54 @@ def _columns(table: Table, mapping: TableMapping) -> list[str]:
     return [*built, *mapping.columns]
 
 
-def _scan_current(current: DeltaTable | None, columns: str) -> str:
-    """SQL of the rows that count now; no rows when the table is not there yet."""
-    uris = current.file_uris() if current else []
-    if not uris:
-        return "(select null::varchar as k, null::bigint as h, null::timestamptz as known, null::timestamptz as version, " \
-               "null::varchar as year, null::varchar as held_by where false)"
-    files = ", ".join(literal(uri) for uri in uris)
-    return (f"(select {columns} from read_parquet([{files}], union_by_name=true, hive_partitioning=true, "
-            "hive_types_autocast=false) where superseded_at is null)")
-
-
-def _classify(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delivery, name: str, table: Table,
-              current: DeltaTable | None) -> Delivery:
-    """Compare with what the lake holds: make `fate` (new, corrected, unchanged, stale, foreign) and count it."""
-    key = quoted(table.key)
-    held = _scan_current(current, f"{key} as k, row_hash as h, known_at as known, version_at as version, yr as year, "
-                                  "source_system as held_by")
+def _compared(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delivery, table: Table,
+              current: DeltaTable) -> Delivery:
+    """Compare with what the lake holds: make `met` (keys it has: corrected, unchanged, stale, foreign) and count."""
+    key, now = quoted(table.key), f"{literal(load.loaded_at.isoformat())}::timestamptz"
+    paths = data_files(current)
+    held = f"(select * from {parquet_scan(paths)} where superseded_at is null)" if paths else ""
     connection.execute(f"""
-        create or replace temp table fate as
-        select s._id, s._row, c.h as old_hash, c.year as old_year, c.known as old_known, c.held_by,
-               case when c.k is null then 'new'
-                    when c.held_by <> {literal(load.source.name)} then 'foreign'
-                    when c.h = s.row_hash then 'unchanged'
-                    when s._version < c.version then 'stale'
+        create or replace table met as
+        select s._id, s._row, s.{key} as k, c.row_hash as old_hash, c.yr as old_year, c.source_system as held_by,
+               -- a correction is known since its own version or clock when that is later, else since it was loaded
+               coalesce(case when s._version > c.known_at then s._version end,
+                        case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
+               case when c.source_system <> {literal(load.source.name)} then 'foreign'
+                    when c.row_hash = s.row_hash then 'unchanged'
+                    when c.version_at is not null and coalesce(s._version < c.version_at, true) then 'stale'
                     else 'corrected' end as what
-        from (select * from staged where len(_reasons) = 0
-              and _id not in (select _id from repeated where place > 1)) as s
-        left join {held} as c on c.k = s.{key}""")
-    counts = dict(connection.execute("select what, count(*) from fate group by what").fetchall())
-    foreign = counts.get("foreign", 0)
-    unchanged = counts.get("unchanged", 0) + counts.get("stale", 0)
-    inserted, corrected = counts.get("new", 0), counts.get("corrected", 0)
-    return replace(ledger, accepted=inserted + corrected + unchanged, rejected=ledger.rejected + foreign,
-                   inserted=inserted, corrected=corrected, unchanged=unchanged)
+        from (select * from staged where _reasons is null {_ONE_A_KEY}) as s
+        join {held or _NOTHING_HELD} as c on c.{key if held else "k"} = s.{key}""")
+    met = dict(connection.execute("select what, count(*) from met group by what").fetchall())
+    good = ledger.rows_read - ledger.rejected - ledger.duplicate
+    corrected, foreign = met.get("corrected", 0), met.get("foreign", 0)
+    return replace(ledger, accepted=good - foreign, rejected=ledger.rejected + foreign, inserted=good - sum(met.values()),
+                   corrected=corrected, unchanged=met.get("unchanged", 0) + met.get("stale", 0))
 
 
-def _changes_query(load: _Load, name: str, table: Table, mapping: TableMapping, current: DeltaTable | None) -> str:
-    """SELECT of the inserts and closures to commit, with the columns of the lake's table."""
-    now = f"{literal(load.loaded_at.isoformat())}::timestamptz"
-    # a correction is known since its own version or clock when that is later, else since it was loaded
-    corrected_at = (f"coalesce(case when s._version > f.old_known then s._version end, "
-                    f"case when s.known_at > f.old_known then s.known_at end, {now})")
-    insert = {column: f"s.{quoted(column)}" for column in _columns(table, mapping)}
-    insert |= {"known_at": f"case when f.what = 'corrected' then {corrected_at} else s.known_at end",
-               "version_at": "s._version", "source_system": literal(load.source.name),
-               "source_file": literal(load.file.name), "source_row": "s._row", "loaded_at": now,
+_ONE_A_KEY = "and _id not in (select _id from repeated where place > 1)"
+_NOTHING_HELD = ("(select null::varchar as k, null::bigint as row_hash, null::varchar as yr, null::timestamptz as known_at, "
+                 "null::timestamptz as version_at, null::varchar as source_system where false)")
+
+
+def _inserts_query(load: _Load, table: Table, mapping: TableMapping) -> str:
+    """SELECT of the new and corrected rows, with the columns of the lake's table."""
+    filled = {column: f"s.{quoted(column)}" for column in _columns(table, mapping)}
+    filled |= {"known_at": "coalesce(m.corrected_at, s.known_at)", "version_at": "s._version",
+               "source_system": literal(load.source.name), "source_file": literal(load.file.name),
+               "source_row": "s._row", "loaded_at": f"{literal(load.loaded_at.isoformat())}::timestamptz",
                "ingest_run_id": literal(load.run_id), "row_hash": "s.row_hash", "yr": "s.yr"}
-    close = {table.key: f"s.{quoted(table.key)}", "superseded_at": corrected_at,
-             "row_hash": "f.old_hash", "yr": "f.old_year"}
     site = sorted(column for column in mapping.columns if column.startswith(SITE_PREFIX))
-    names = [*table.columns, *site, *BOOKKEEPING]
-    selects = [_select(names, table, insert, closes=False) + " where f.what in ('new', 'corrected')"]
-    if current is not None:
-        selects.append(_select(names, table, close, closes=True) + " where f.what = 'corrected'")
-    return " union all ".join(selects)
+    fields = [f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}"
+              for name in (*table.columns, *site, *BOOKKEEPING)]
+    return (f"select {', '.join(fields)} from staged as s left join met as m using (_id) "
+            f"where _reasons is null {_ONE_A_KEY} and coalesce(m.what, 'new') in ('new', 'corrected')")
 
 
-def _select(names: list[str], table: Table, filled: Mapping[str, str], *, closes: bool) -> str:
-    fields = [f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}" for name in names]
-    return f"select {', '.join(fields)}, {str(closes).lower()} as _closes from fate as f join staged as s on s._id = f._id"
+def _closures_query(table: Table) -> str:
+    """SELECT of the versions that a correction ends."""
+    return (f"select k as {quoted(table.key)}, old_hash as row_hash, old_year as yr, corrected_at as superseded_at "
+            "from met where what = 'corrected'")
 
 
 # ---------------------------------------------------------------------------------------- quarantine and ledger
@@ -287,34 +312,45 @@ def _select(names: list[str], table: Table, filled: Mapping[str, str], *, closes
 
 def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, mapping: TableMapping) -> None:
     """Keep every rejected row, every value set aside and every repeated row that differs, with its raw text."""
-    kept = "" if mapping.version else "union all select _row, 'duplicate', ['key:repeated_with_other_content'] from repeated where place > 1 and differs"
-    query = f"""
-        with aside as (
-            select _row, 'row' as kind, _reasons as reasons from staged where len(_reasons) > 0
-            union all select _row, 'row', [{literal('key:held_by:')} || held_by] from fate where what = 'foreign'
-            union all select _row, 'value', _set_aside from staged where len(_set_aside) > 0 and len(_reasons) = 0
-            {kept})
-        select {literal(f"{load.file.sha256[:32]}/{load.mapping_hash}/{name}/")} || a._row || '/' || a.kind as quarantine_id,
-               a.kind, {literal(load.source.name)} as source, {literal(name)} as "table",
-               {literal(load.file.name)} as source_file, a._row as source_row, list_distinct(flatten(list(a.reasons))) as reasons,
-               any_value(to_json(r)::varchar) as raw, {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at,
-               {literal(load.run_id)} as ingest_run_id, false as _closes
-        from aside as a join raw as r on r._row = a._row
-        group by a._row, a.kind"""
-    rows = connection.execute(query).to_arrow_table()
-    if rows.num_rows:
-        _merge_system(load, "quarantine", rows, "quarantine_id")
+    differs = "false" if mapping.version else "place > 1 and differs"  # an older version is no contradiction
+    connection.execute(f"""
+        create or replace table aside as
+        select _row, 'row' as kind, _reasons as reasons from staged where _reasons is not null
+        union all select _row, 'row', ['key:held_by_' || held_by] from met where what = 'foreign'
+        union all select _row, 'value', _set_aside from staged where _set_aside is not null and _reasons is null
+        union all select _row, 'duplicate', ['key:repeated_with_other_content'] from repeated where {differs}""")
+    count, = _one(connection, "select count(*) from aside")
+    if not count:
+        return
+    prefix = f"{load.file.sha256[:32]}/{load.mapping_hash}/{name}/"
+    rows = connection.execute(f"""
+        with each as (select _row, kind, list_sort(list_distinct(flatten(list(reasons)))) as reasons
+                      from aside group by _row, kind)
+        select {literal(prefix)} || a._row || '/' || a.kind as quarantine_id, a.kind,
+               {literal(load.source.name)} as source, {literal(name)} as "table",
+               {literal(load.file.name)} as source_file, a._row as source_row, a.reasons,
+               to_json(r)::varchar as raw, {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at,
+               {literal(load.run_id)} as ingest_run_id
+        from each as a join raw as r using (_row)
+        order by a._row, a.kind""").to_arrow_table()
+    _add_system_rows(load, "quarantine", rows, "quarantine_id", f"starts_with(quarantine_id, {literal(prefix)})")
 
 
 def _write_ledger(load: _Load, ledgers: list[Delivery]) -> None:
     records = [{**asdict(ledger), "delivery_id": ledger.delivery_id} for ledger in ledgers]
-    names = SYSTEM_TABLES["delivery"].names
-    rows = pa.Table.from_pylist([{name: record[name] for name in names} for record in records], SYSTEM_TABLES["delivery"])
-    _merge_system(load, "delivery", rows.append_column("_closes", pa.array([False] * len(records))), "delivery_id")
+    schema = SYSTEM_TABLES["delivery"]
+    rows = pa.Table.from_pylist([{name: record[name] for name in schema.names} for record in records], schema)
+    _add_system_rows(load, "delivery", rows, "delivery_id", f"sha256 = {literal(load.file.sha256)}")
 
 
-def _merge_system(load: _Load, name: str, rows: pa.Table, key: str) -> None:
-    schema = pa.schema([*SYSTEM_TABLES[name], pa.field("_closes", pa.bool_())])
+def _add_system_rows(load: _Load, name: str, rows: pa.Table, key: str, where: str) -> None:
+    """Append the rows whose id is not there yet; `where` bounds the search for them."""
+    schema = SYSTEM_TABLES[name]
     shaped = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
-    load.store.merge(name, lambda current: shaped.to_reader(), key=key, partition=None,
-                     message={"source": load.source.name, "file": load.file.name, "run": load.run_id})
+
+    def changes(current: DeltaTable) -> Changes | None:
+        there = set(load.store.rows(name, where, columns=key, table=current)[key].to_pylist())
+        new = shaped.filter(pa.array([value not in there for value in shaped[key].to_pylist()], pa.bool_()))
+        return Changes(new.to_reader()) if new.num_rows else None
+
+    load.store.merge(name, changes, schema=schema, key=key, partition=None, message=_facts(load))

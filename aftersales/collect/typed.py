@@ -33,7 +33,10 @@ _EUROPEAN = r"^[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]*)?$"
 _SHORT = "['%Y-%m-%dT%H:%M%z', '%Y-%m-%d %H:%M%z']"  # no seconds: the cast does not take an offset after them
 
 MACROS = f"""
-create or replace temp macro trimmed(x) as trim(x, {literal(BLANKS)});
+create or replace temp macro trimmed(x) as
+    case when x < '!' or {" or ".join(f"ends_with(x, {literal(blank)})" for blank in BLANKS)}
+              or (x >= '\u00a0' and regexp_matches(x, '^[\u00a0\u3000\ufeff]'))
+         then trim(x, {literal(BLANKS)}) else x end;
 create or replace temp macro narrow(x) as
     case when strlen(x) = length(x) or not regexp_matches(x, '[\uff01-\uff5e\u3000]') then x
          else translate(x, {literal(WIDE)}, {literal(NARROW)}) end;

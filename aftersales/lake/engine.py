@@ -26,6 +26,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def path_literal(path: Path | str) -> str:
+    """A file as an SQL string for DuckDB's readers, which would take `[1]`, `*` and `?` as patterns."""
+    return literal("".join(f"[{c}]" if c in "[*?" else c for c in str(path)))
+
+
 def _configure(connection: duckdb.DuckDBPyConnection, settings: EngineSettings, spill: Path) -> None:
     spill.mkdir(parents=True, exist_ok=True)
     connection.execute("set TimeZone='UTC'")

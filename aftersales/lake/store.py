@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from ibis.backends.duckdb import Backend
 
-from aftersales.lake.engine import literal
+from aftersales.lake.engine import literal, path_literal
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
 from aftersales.model.tables import BOOKKEEPING, Table, canonical_tables
 
@@ -158,7 +159,7 @@ def data_files(table: DeltaTable) -> tuple[str, ...]:
 
 def parquet_scan(paths: tuple[str, ...]) -> str:
     """SQL that reads Delta's data files; columns added later are null in older files."""
-    files = ", ".join(literal("".join(f"[{c}]" if c in "*?" else c for c in path)) for path in paths)
+    files = ", ".join(path_literal(path) for path in paths)
     return f"read_parquet([{files}], union_by_name=true, hive_partitioning=true, hive_types_autocast=false)"
 
 
@@ -225,6 +226,17 @@ class Store:
             pinned[name] = (delta.version(), data_files(delta), pa.schema(delta.schema().to_arrow()))
         return Snapshot(connection, pinned, as_of)
 
+    def rows(self, name: str, where: str, *, columns: str = "*", table: DeltaTable | None = None) -> pa.Table:
+        """Rows of a small table that meet an SQL condition of our own making, without a snapshot."""
+        delta = table or self.open(name)
+        paths = data_files(delta)
+        if not paths:
+            names = delta.schema().to_arrow().names if columns == "*" else [columns]
+            return pa.table({column: pa.array([], pa.string()) for column in names})
+        with duckdb.connect() as connection:
+            connection.execute("set TimeZone='UTC'")
+            return connection.execute(f"select {columns} from {parquet_scan(paths)} where {where}").to_arrow_table()
+
     def merge(self, name: str, changes: Callable[[DeltaTable], Changes | None], *, schema: pa.Schema, key: str,
               partition: str | None, message: Mapping[str, str]) -> bool:
         """Commit inserts and closures in one step; True when a new version was written.
@@ -234,7 +246,7 @@ class Store:
         changes
             Called with the current table, again after each lost race; None when there is nothing to do.
         schema
-            Columns of a table that is not there yet; it is made only when there is something to insert.
+            Columns of a table that is not there yet; it is made first, without rows.
         key
             Key column; (key, `row_hash`) names a version.
         partition

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import zoneinfo
 from dataclasses import dataclass
@@ -96,6 +97,17 @@ class Workspace:
     def cache(self) -> Path:
         """Rebuildable things: spilled queries, the browser's chart library."""
         return self.root / ".cache"
+
+    def end_of_day(self, day: str) -> dt.datetime | None:
+        """The last second of `day` (YYYY-MM-DD) on the site's clock; None for an empty text."""
+        if not day:
+            return None
+        try:
+            date = dt.date.fromisoformat(day)
+        except ValueError:
+            raise SettingsError("as_of", f"'{day}' is no date", fix="write YYYY-MM-DD") from None
+        zone = zoneinfo.ZoneInfo(self.settings.time_zone)
+        return dt.datetime.combine(date, dt.time(23, 59, 59), zone).astimezone(dt.UTC)
 
     @property
     def register_url(self) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -226,7 +226,7 @@ class Chart:
 
 
 def chart_config(mode: Literal["light", "dark"] = "light", *, font: str = FONT) -> dict[str, Any]:
-    """Vega-Lite `config` of the light or the dark look: quiet grid, no frame, tabular figures where the font has them."""
+    """Vega-Lite `config` of the light or the dark look: quiet grid, no frame, one font with Chinese in it."""
     ink = LIGHT if mode == "light" else DARK
     axis = {
         "domain": False,
@@ -291,7 +291,7 @@ def palette_css() -> str:
 
 @cache
 def altair() -> ModuleType:
-    """Altair with our theme registered and on. Imported here and not on top: it takes a second, and not every page draws."""
+    """Altair with our theme registered and on; imported here since it takes a second and not every page draws."""
     import altair as alt
 
     @alt.theme.register("aftersales", enable=True)
@@ -359,6 +359,23 @@ def _spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
         spec.pop(name, None)
     # the width comes from the card, the height from the rows
     return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+_drawn: dict[str, str] = {}
+
+
+def _once(*key: Any, draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The spec for `key`, made once: Altair takes 40 ms for a chart, and a click redraws the page with the same specs.
+
+    `key` holds everything the spec depends on, so rows and selections are no part of it.
+    """
+    name = json.dumps(key, ensure_ascii=False)
+    if name not in _drawn:
+        if len(_drawn) >= 500:
+            _drawn.clear()
+        _drawn[name] = json.dumps(draw())
+    spec: dict[str, Any] = json.loads(_drawn[name])
+    return spec
 
 
 def _base() -> alt.Chart:
@@ -481,7 +498,7 @@ def ranked_bars(
     Parameters
     ----------
     rows
-        Columns `k`, `label`, `value`; optional `low`, `high`, `n`, `base`, `share` (cumulative, 0..1). At most about 20.
+        Columns `k`, `label`, `value`; optional `low`, `high`, `n`, `base`, `share` (cumulative, 0..1). At most 20.
     quantity
         Axis title: quantity and unit, e.g. "Failures" or "Failures per 10k unit-months".
     name
@@ -489,39 +506,55 @@ def ranked_bars(
     accent
         Keys drawn in colour, the rest grey; None colours all.
     """
-    alt = altair()
     said = _words(lang, words)
     ready = _ready(rows, number, ["share"])
     ready["accent"] = True if accent is None else ready["k"].isin(list(accent))
     ready["share_text"] = [number_text(value, "share").replace(".0 %", " %") for value in ready["share"]]
     has_share, has_interval = (bool(ready["share"].notna().any()), bool(ready["low"].notna().any()))
-    tips = _figure_tips(name, quantity, said)
-    if has_share:
-        tips += _tips(("share_text:N", said["share"], None))
-    bars = (
-        _base()
-        .mark_bar(height={"band": 0.68}, cornerRadiusEnd=2)
-        .encode(
-            y=_row_axis(),
-            x=alt.X("value:Q", axis=_value_axis(quantity, number, lang), scale=alt.Scale(zero=True)),
-            color=alt.condition("datum.accent", alt.value(LIGHT[colour]), alt.value(LIGHT["rest"])),
-            opacity=_chosen(),
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        tips = _figure_tips(name, quantity, said)
+        if has_share:
+            tips += _tips(("share_text:N", said["share"], None))
+        bars = (
+            _base()
+            .mark_bar(height={"band": 0.68}, cornerRadiusEnd=2)
+            .encode(
+                y=_row_axis(),
+                x=alt.X("value:Q", axis=_value_axis(quantity, number, lang), scale=alt.Scale(zero=True)),
+                color=alt.condition("datum.accent", alt.value(LIGHT[colour]), alt.value(LIGHT["rest"])),
+                opacity=_chosen(),
+            )
         )
-    )
-    layers = [bars]
-    if has_interval:
-        layers.append(
-            _base().mark_rule(strokeWidth=1.5, color=LIGHT["ink"]).encode(y=_row_axis(), x="low:Q", x2="high:Q")
-        )
-    layers.append(_side_text("value_text", 62, bold=True))
-    if has_share:
-        layers.append(_side_text("share_text", 116))
-    layers.append(_click_area(tips, clickable=filter is not None))
+        layers = [bars]
+        if has_interval:
+            layers.append(
+                _base().mark_rule(strokeWidth=1.5, color=LIGHT["ink"]).encode(y=_row_axis(), x="low:Q", x2="high:Q")
+            )
+        layers.append(_side_text("value_text", 62, bold=True))
+        if has_share:
+            layers.append(_side_text("share_text", 116))
+        layers.append(_click_area(tips, clickable=filter is not None))
+        return _rows_plot(layers, step=26)
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=_rows_plot(layers, step=26),
+        spec=_once(
+            "ranked_bars",
+            quantity,
+            name,
+            number,
+            lang,
+            colour,
+            filter is not None,
+            has_share,
+            has_interval,
+            said,
+            draw=draw,
+        ),
         rows=records(ready),
         filter=filter,
         selected=tuple(selected),
@@ -553,36 +586,43 @@ def rates_with_intervals(
     Groups whose whole interval lies on the wrong side of `overall` (`accent_when`) are coloured, the rest are grey.
     `rows` as in `ranked_bars`, with `low` and `high`.
     """
-    alt = altair()
     said = _words(lang, words)
     ready = _ready(rows, number)
     ready["overall"] = float(overall)
-    test = "datum.low > datum.overall" if accent_when == "above" else "datum.high < datum.overall"
-    colour = alt.condition(test, alt.value(LIGHT["bad"]), alt.value(LIGHT["faint"]))
-    axis = _value_axis(quantity, number, lang)
-    overall_text = f"'{said['overall']} ' + format(datum.overall, '{FORMATS[number]}')"
-    line = _base().transform_aggregate(overall="mean(overall)")
-    layers = [
-        line.mark_rule(strokeDash=[4, 3], color=LIGHT["soft"]).encode(x="overall:Q"),
-        line.transform_calculate(text=overall_text)
-        .mark_text(align="left", baseline="bottom", dx=4, dy=-3, color=LIGHT["soft"])
-        .encode(x="overall:Q", y=alt.value(0), text="text:N"),
-        _base()
-        .mark_rule(strokeWidth=3, strokeCap="round")
-        .encode(y=_row_axis(), x="low:Q", x2="high:Q", color=colour, opacity=_chosen()),
-        _base()
-        .mark_circle(size=80, opacity=1)
-        .encode(
-            y=_row_axis(), x=alt.X("value:Q", axis=axis, scale=alt.Scale(zero=True)), color=colour, opacity=_chosen()
-        ),
-        _side_text("value_text", 62, bold=True),
-        _click_area(_figure_tips(name, quantity, said), clickable=filter is not None),
-    ]
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        test = "datum.low > datum.overall" if accent_when == "above" else "datum.high < datum.overall"
+        colour = alt.condition(test, alt.value(LIGHT["bad"]), alt.value(LIGHT["faint"]))
+        axis = _value_axis(quantity, number, lang)
+        overall_text = f"'{said['overall']} ' + format(datum.overall, '{FORMATS[number]}')"
+        line = _base().transform_aggregate(overall="mean(overall)")
+        layers = [
+            line.mark_rule(strokeDash=[4, 3], color=LIGHT["soft"]).encode(x="overall:Q"),
+            line.transform_calculate(text=overall_text)
+            .mark_text(align="left", baseline="bottom", dx=4, dy=-3, color=LIGHT["soft"])
+            .encode(x="overall:Q", y=alt.value(0), text="text:N"),
+            _base()
+            .mark_rule(strokeWidth=3, strokeCap="round")
+            .encode(y=_row_axis(), x="low:Q", x2="high:Q", color=colour, opacity=_chosen()),
+            _base()
+            .mark_circle(size=80, opacity=1)
+            .encode(
+                y=_row_axis(),
+                x=alt.X("value:Q", axis=axis, scale=alt.Scale(zero=True)),
+                color=colour,
+                opacity=_chosen(),
+            ),
+            _side_text("value_text", 62, bold=True),
+            _click_area(_figure_tips(name, quantity, said), clickable=filter is not None),
+        ]
+        return _rows_plot(layers, step=26)
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=_rows_plot(layers, step=26),
+        spec=_once("rates", quantity, name, number, lang, accent_when, filter is not None, said, draw=draw),
         rows=records(ready),
         filter=filter,
         selected=tuple(selected),
@@ -610,7 +650,6 @@ def ledger_bars(
 
     `rows`: columns `k`, `label`, `accepted`, `rejected`, `duplicate` (counts).
     """
-    alt = altair()
     said = _words(lang, words)
     parts = ["accepted", "duplicate", "rejected"]
     wide_rows = rows.reset_index(drop=True)
@@ -624,41 +663,46 @@ def ledger_bars(
     ready = ready.sort_values(["rank", "order"], ignore_index=True)
     rejected = wide_rows.set_index("k")["rejected"]
     ready["rejected_text"] = [f"{number_text(rejected[k])} {said['rejected']}" for k in ready["k"]]
-    first = _base().transform_filter("datum.order == 0")
-    stack = (
-        _base()
-        .mark_bar(height={"band": 0.68}, cursor="pointer" if filter else "default")
-        .encode(
-            y=_row_axis(),
-            x=alt.X("value:Q", stack="zero", axis=_value_axis(quantity or said["rows"], "count", lang)),
-            order="order:O",
-            color=alt.Color(
-                "part_text:N",
-                scale=alt.Scale(
-                    domain=[said[part] for part in parts], range=[LIGHT["accent"], LIGHT["rest"], LIGHT["bad"]]
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        first = _base().transform_filter("datum.order == 0")
+        stack = (
+            _base()
+            .mark_bar(height={"band": 0.68}, cursor="pointer" if filter else "default")
+            .encode(
+                y=_row_axis(),
+                x=alt.X("value:Q", stack="zero", axis=_value_axis(quantity or said["rows"], "count", lang)),
+                order="order:O",
+                color=alt.Color(
+                    "part_text:N",
+                    scale=alt.Scale(
+                        domain=[said[part] for part in parts], range=[LIGHT["accent"], LIGHT["rest"], LIGHT["bad"]]
+                    ),
+                    legend=alt.Legend(title=None),
                 ),
-                legend=alt.Legend(title=None),
-            ),
-            opacity=_chosen(),
-            tooltip=_tips(
-                ("label:N", name, None),
-                ("part_text:N", said["rows"], None),
-                ("value:Q", said["n"], ",.0f"),
-                ("total:Q", said["base"], ",.0f"),
-            ),
+                opacity=_chosen(),
+                tooltip=_tips(
+                    ("label:N", name, None),
+                    ("part_text:N", said["rows"], None),
+                    ("value:Q", said["n"], ",.0f"),
+                    ("total:Q", said["base"], ",.0f"),
+                ),
+            )
         )
-    )
 
-    def side(field: str, dx: int, **mark: Any) -> Any:
-        text = first.mark_text(align="right", dx=dx, **mark)
-        return text.encode(y=_row_axis(), x=alt.value("width"), text=f"{field}:N")
+        def side(field: str, dx: int, **mark: Any) -> Any:
+            text = first.mark_text(align="right", dx=dx, **mark)
+            return text.encode(y=_row_axis(), x=alt.value("width"), text=f"{field}:N")
 
-    layers = [stack, side("total_text", 66, fontWeight="bold"), side("rejected_text", 160, color=LIGHT["soft"])]
+        layers = [stack, side("total_text", 66, fontWeight="bold"), side("rejected_text", 160, color=LIGHT["soft"])]
+        return _rows_plot(layers, step=28)
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=_rows_plot(layers, step=28),
+        spec=_once("ledger", quantity, name, lang, filter is not None, said, draw=draw),
         rows=records(ready),
         filter=filter,
         selected=tuple(selected),
@@ -688,7 +732,6 @@ def before_after(
     `rows`: one per group and phase; columns `k` (group), `label`, `phase` ("before" | "after"), `value`, `low`, `high`,
     `n`, `base`, optional `accent` (True for the group that got the action). Groups keep the order of the rows.
     """
-    alt = altair()
     said = _words(lang, words)
     ready = _ready(rows, number)
     if "accent" not in ready:
@@ -703,42 +746,49 @@ def before_after(
         "before" if order == 0 else "action" if accent else "after"
         for order, accent in zip(ready["order"], ready["accent"], strict=True)
     ]
-    colour = alt.Color(
-        "tone:N",
-        scale=alt.Scale(domain=["before", "after", "action"], range=[LIGHT["rest"], LIGHT["soft"], LIGHT["accent"]]),
-        legend=None,
-    )
-    tips = _tips(
-        ("label:N", name, None),
-        ("phase_text:N", said["period"], None),
-        ("value_text:N", quantity, None),
-        ("interval:N", said["interval"], None),
-        ("n:Q", said["n"], ",.0f"),
-        ("base:Q", said["base"], ",.0f"),
-    )
-    offset = alt.YOffset("order:O", scale=alt.Scale(domain=[0, 1], paddingInner=0.3, paddingOuter=0.5))
-    layers = [
-        _base()
-        .mark_rule(strokeWidth=3, strokeCap="round")
-        .encode(y=_row_axis(), yOffset=offset, x="low:Q", x2="high:Q", color=colour),
-        _base()
-        .mark_point(filled=True, size=90, opacity=1)
-        .encode(
-            y=_row_axis(),
-            yOffset=offset,
-            x=alt.X("value:Q", axis=_value_axis(quantity, number, lang), scale=alt.Scale(zero=True)),
-            color=colour,
-            tooltip=tips,
-        ),
-        _base()
-        .mark_text(align="right", dx=104)
-        .encode(y=_row_axis(), yOffset=offset, x=alt.value("width"), text="end_text:N", tooltip=tips),
-    ]
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        colour = alt.Color(
+            "tone:N",
+            scale=alt.Scale(
+                domain=["before", "after", "action"], range=[LIGHT["rest"], LIGHT["soft"], LIGHT["accent"]]
+            ),
+            legend=None,
+        )
+        tips = _tips(
+            ("label:N", name, None),
+            ("phase_text:N", said["period"], None),
+            ("value_text:N", quantity, None),
+            ("interval:N", said["interval"], None),
+            ("n:Q", said["n"], ",.0f"),
+            ("base:Q", said["base"], ",.0f"),
+        )
+        offset = alt.YOffset("order:O", scale=alt.Scale(domain=[0, 1], paddingInner=0.3, paddingOuter=0.5))
+        layers = [
+            _base()
+            .mark_rule(strokeWidth=3, strokeCap="round")
+            .encode(y=_row_axis(), yOffset=offset, x="low:Q", x2="high:Q", color=colour),
+            _base()
+            .mark_point(filled=True, size=90, opacity=1)
+            .encode(
+                y=_row_axis(),
+                yOffset=offset,
+                x=alt.X("value:Q", axis=_value_axis(quantity, number, lang), scale=alt.Scale(zero=True)),
+                color=colour,
+                tooltip=tips,
+            ),
+            _base()
+            .mark_text(align="right", dx=104)
+            .encode(y=_row_axis(), yOffset=offset, x=alt.value("width"), text="end_text:N", tooltip=tips),
+        ]
+        return _rows_plot(layers, step=30)
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=_rows_plot(layers, step=30),
+        spec=_once("before_after", quantity, name, number, lang, said, draw=draw),
         rows=records(ready),
         filter=filter,
         selected=tuple(selected),
@@ -772,7 +822,6 @@ def heat(
     filters
         Page parameters that a click on a cell sets, from `k` and `k2`.
     """
-    alt = altair()
     said = _words(lang, words)
     ready = _ready(rows, "ratio")
     if "accent" not in ready:
@@ -784,78 +833,84 @@ def heat(
     ready["class"] = [
         None if missing(value) else labels[sum(value >= edge for edge in HEAT_STEPS)] for value in ready["value"]
     ]
-    test = (
-        "(length(sel[0] || []) == 0 || indexof(sel[0], datum.k) >= 0) && "
-        "(length(sel[1] || []) == 0 || indexof(sel[1], datum.k2) >= 0)"
-    )
-    y = alt.Y(
-        "row:N",
-        sort=alt.EncodingSortField(field="row", op="min", order="ascending"),
-        axis=alt.Axis(
-            title=row_title,
-            grid=False,
-            labelPadding=8,
-            titleAngle=0,
-            titleAlign="left",
-            titleBaseline="bottom",
-            titleAnchor="start",
-            titleY=-10,
-            titleX=-36,
-        ),
-    )
-    x = alt.X(
-        "column:N",
-        sort=alt.EncodingSortField(field="column", op="min", order="ascending"),
-        axis=alt.Axis(title=column_title, grid=False, labelAngle=0, labelOverlap="parity"),
-    )
-    tips = _tips(
-        ("row:N", row_title, None),
-        ("column:N", column_title, None),
-        ("value_text:N", said["ratio"], None),
-        ("interval:N", said["interval"], None),
-        ("n:Q", said["n"], ",.0f"),
-        ("base:Q", said["base"], ",.0f"),
-    )
-    cells = (
-        _base()
-        .mark_rect(cornerRadius=2, stroke=LIGHT["paper"], strokeWidth=2, cursor="pointer" if filters else "default")
-        .encode(
-            x=x,
-            y=y,
-            color=alt.Color(
-                "class:N",
-                scale=alt.Scale(domain=labels, range=classes),
-                legend=alt.Legend(
-                    title=said["ratio"],
-                    titleOrient="left",
-                    columns=alt.ExprRef("width < 520 ? 2 : 7"),
-                    columnPadding=12,
-                    offset=26,
-                ),
-            ),
-            opacity=_chosen(test, 0.25),
-            tooltip=tips,
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        test = (
+            "(length(sel[0] || []) == 0 || indexof(sel[0], datum.k) >= 0) && "
+            "(length(sel[1] || []) == 0 || indexof(sel[1], datum.k2) >= 0)"
         )
-    )
-    numbers = (
-        _base()
-        .transform_filter("datum.accent")
-        .mark_text(fontWeight="bold", fontSize=11, color=HEAT_INK, opacity=alt.ExprRef("bandwidth('x') < 30 ? 0 : 1"))
-        .encode(x=x, y=y, text="value_text:N")
-    )
-    unknown = (
-        _base()
-        .transform_filter("!isValid(datum.value)")
-        .mark_text(text="·", color=LIGHT["faint"])
-        .encode(x=x, y=y, tooltip=tips)
-    )
-    chart = alt.layer(cells, unknown, numbers).add_params(_selection())
-    spec = _spec(chart.properties(width="container", height=alt.Step(28)))
+        y = alt.Y(
+            "row:N",
+            sort=alt.EncodingSortField(field="row", op="min", order="ascending"),
+            axis=alt.Axis(
+                title=row_title,
+                grid=False,
+                labelPadding=8,
+                titleAngle=0,
+                titleAlign="left",
+                titleBaseline="bottom",
+                titleAnchor="start",
+                titleY=-10,
+                titleX=-36,
+            ),
+        )
+        x = alt.X(
+            "column:N",
+            sort=alt.EncodingSortField(field="column", op="min", order="ascending"),
+            axis=alt.Axis(title=column_title, grid=False, labelAngle=0, labelOverlap="parity"),
+        )
+        tips = _tips(
+            ("row:N", row_title, None),
+            ("column:N", column_title, None),
+            ("value_text:N", said["ratio"], None),
+            ("interval:N", said["interval"], None),
+            ("n:Q", said["n"], ",.0f"),
+            ("base:Q", said["base"], ",.0f"),
+        )
+        cells = (
+            _base()
+            .mark_rect(cornerRadius=2, stroke=LIGHT["paper"], strokeWidth=2, cursor="pointer" if filters else "default")
+            .encode(
+                x=x,
+                y=y,
+                color=alt.Color(
+                    "class:N",
+                    scale=alt.Scale(domain=labels, range=classes),
+                    legend=alt.Legend(
+                        title=said["ratio"],
+                        titleOrient="left",
+                        columns=alt.ExprRef("width < 520 ? 2 : 7"),
+                        columnPadding=12,
+                        offset=26,
+                    ),
+                ),
+                opacity=_chosen(test, 0.25),
+                tooltip=tips,
+            )
+        )
+        numbers = (
+            _base()
+            .transform_filter("datum.accent")
+            .mark_text(
+                fontWeight="bold", fontSize=11, color=HEAT_INK, opacity=alt.ExprRef("bandwidth('x') < 30 ? 0 : 1")
+            )
+            .encode(x=x, y=y, text="value_text:N")
+        )
+        unknown = (
+            _base()
+            .transform_filter("!isValid(datum.value)")
+            .mark_text(text="·", color=LIGHT["faint"])
+            .encode(x=x, y=y, tooltip=tips)
+        )
+        chart = alt.layer(cells, unknown, numbers).add_params(_selection())
+        return _spec(chart.properties(width="container", height=alt.Step(28)))
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=spec,
+        spec=_once("heat", row_title, column_title, filters is not None, said, draw=draw),
         rows=records(ready),
         filters=filters,
         selected=tuple(tuple(keys) for keys in selected),
@@ -909,12 +964,17 @@ def _with_events(table: pd.DataFrame, events: Sequence[Mapping[str, Any]]) -> li
     return rows
 
 
+def _event_places(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Any]]:
+    """Lanes and sides that event labels use; the only thing of the events a spec depends on."""
+    return sorted({(row["lane"], row["side"]) for row in rows if row["kind"] == "event"})
+
+
 def _event_layers(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> list[alt.Chart]:
     """Thin vertical rules, each with its label above the plot."""
     alt = altair()
     tips = _tips(("event:N", words["event"], None), ("period:T", words["period"], "%Y-%m-%d"))
     layers: list[Any] = []
-    for lane, side in sorted({(row["lane"], row["side"]) for row in rows if row["kind"] == "event"}):
+    for lane, side in _event_places(rows):
         test = f"datum.kind == 'event' && datum.lane == {lane} && datum.side == '{side}'"
         here = _base().transform_filter(test)
         top = -4 - 15 * lane
@@ -951,7 +1011,7 @@ def _period_tips(quantity: str, grain: Grain, lang: Lang, words: Mapping[str, st
 
 
 def _periods(rows: pd.DataFrame, number: Number, words: Mapping[str, str]) -> pd.DataFrame:
-    """Ready rows over time: `period` as instant, `ripe` as truth, and `tail`: the unripe end with the point it leaves from."""
+    """Ready rows over time; `tail` marks the unripe end with the ripe point it leaves from."""
     import pandas as pd
 
     ready = _ready(rows, number, ["compare"])
@@ -994,42 +1054,59 @@ def trend(
     zero
         Whether the axis starts at zero; only a level that never comes near it (a score) may say no.
     """
-    alt = altair()
     said = _words(lang, words)
     ready = _periods(rows, number, said)
     data = _with_events(ready, events)
     has_compare = bool(ready["compare"].notna().any())
-    x = alt.X("period:T", axis=_month_axis(grain, lang, len(ready)), scale=alt.Scale(padding=8))
-    y = alt.Y(
-        "value:Q", axis=_upright(quantity, number, lang, _title_height(data)), scale=alt.Scale(zero=zero, nice=True)
-    )
-    periods = _base().transform_filter("datum.kind == 'period'")
-    ripe, tail = (periods.transform_filter("datum.ripe"), periods.transform_filter("datum.tail"))
-    layers = [ripe.mark_area(opacity=0.15, color=LIGHT["accent"]).encode(x=x, y="low:Q", y2="high:Q")]
-    if has_compare:
-        grey = periods.transform_filter("isValid(datum.compare)")
-        layers.append(grey.mark_line(color=LIGHT["rest"], strokeWidth=2).encode(x=x, y="compare:Q"))
-        last = periods.transform_filter("datum.is_last")
-        layers.append(
-            last.transform_calculate(text=json.dumps(compare_label or said["compare"], ensure_ascii=False))
-            .mark_text(align="right", baseline="top", dy=7, fontSize=11, color=LIGHT["soft"])
-            .encode(x=x, y="compare:Q", text="text:N")
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        x = alt.X("period:T", axis=_month_axis(grain, lang, len(ready)), scale=alt.Scale(padding=8))
+        y = alt.Y(
+            "value:Q", axis=_upright(quantity, number, lang, _title_height(data)), scale=alt.Scale(zero=zero, nice=True)
         )
-    layers += [
-        tail.mark_line(color=LIGHT["rest"], strokeWidth=2, strokeDash=[4, 4]).encode(x=x, y=y),
-        ripe.mark_line(color=LIGHT["accent"], strokeWidth=2.5).encode(x=x, y=y),
-        periods.mark_point(filled=True, size=36, opacity=1).encode(
-            x=x, y=y, color=alt.condition("datum.ripe", alt.value(LIGHT["accent"]), alt.value(LIGHT["rest"]))
-        ),
-        *_event_layers(data, said),
-        periods.mark_rule(opacity=0, strokeWidth=14).encode(x=x, tooltip=_period_tips(quantity, grain, lang, said)),
-    ]
-    chart = alt.layer(*layers).add_params(_selection())
+        periods = _base().transform_filter("datum.kind == 'period'")
+        ripe, tail = (periods.transform_filter("datum.ripe"), periods.transform_filter("datum.tail"))
+        layers = [ripe.mark_area(opacity=0.15, color=LIGHT["accent"]).encode(x=x, y="low:Q", y2="high:Q")]
+        if has_compare:
+            grey = periods.transform_filter("isValid(datum.compare)")
+            layers.append(grey.mark_line(color=LIGHT["rest"], strokeWidth=2).encode(x=x, y="compare:Q"))
+            last = periods.transform_filter("datum.is_last")
+            layers.append(
+                last.transform_calculate(text=json.dumps(compare_label or said["compare"], ensure_ascii=False))
+                .mark_text(align="right", baseline="top", dy=7, fontSize=11, color=LIGHT["soft"])
+                .encode(x=x, y="compare:Q", text="text:N")
+            )
+        layers += [
+            tail.mark_line(color=LIGHT["rest"], strokeWidth=2, strokeDash=[4, 4]).encode(x=x, y=y),
+            ripe.mark_line(color=LIGHT["accent"], strokeWidth=2.5).encode(x=x, y=y),
+            periods.mark_point(filled=True, size=36, opacity=1).encode(
+                x=x, y=y, color=alt.condition("datum.ripe", alt.value(LIGHT["accent"]), alt.value(LIGHT["rest"]))
+            ),
+            *_event_layers(data, said),
+            periods.mark_rule(opacity=0, strokeWidth=14).encode(x=x, tooltip=_period_tips(quantity, grain, lang, said)),
+        ]
+        chart = alt.layer(*layers).add_params(_selection())
+        return _spec(chart.properties(width="container", height=230))
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=_spec(chart.properties(width="container", height=230)),
+        spec=_once(
+            "trend",
+            quantity,
+            number,
+            grain,
+            lang,
+            len(ready),
+            has_compare,
+            compare_label,
+            zero,
+            _event_places(data),
+            said,
+            draw=draw,
+        ),
         rows=data,
         filter=filter,
         selected=tuple(selected),
@@ -1058,27 +1135,43 @@ def monthly_counts(
 
     `rows`: `period` (date), `value`; optional `k` (what a click reports), `n`, `base`, `ripe`.
     """
-    alt = altair()
     said = _words(lang, words)
     ready = _periods(rows, "count", said)
     if "k" not in ready:
         ready["k"] = ready["period"].dt.strftime("%Y-%m")
     data = _with_events(ready, events)
-    unit = "yearquarter" if grain == "quarter" else "yearmonth"
-    periods = _base().transform_filter("datum.kind == 'period'")
-    bars = periods.mark_bar(cornerRadiusEnd=1, width={"band": 0.8}, cursor="pointer" if filter else "default").encode(
-        x=alt.X("period:T", timeUnit=unit, axis=_month_axis(grain, lang, len(ready))),
-        y=alt.Y("value:Q", axis=_upright(quantity, "count", lang, _title_height(data)), scale=alt.Scale(zero=True)),
-        color=alt.condition("datum.ripe", alt.value(LIGHT["accent"]), alt.value(LIGHT["unripe"])),
-        opacity=_chosen(),
-        tooltip=_period_tips(quantity, grain, lang, said),
-    )
-    chart = alt.layer(bars, *_event_layers(data, said)).add_params(_selection())
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        unit = "yearquarter" if grain == "quarter" else "yearmonth"
+        periods = _base().transform_filter("datum.kind == 'period'")
+        bars = periods.mark_bar(
+            cornerRadiusEnd=1, width={"band": 0.8}, cursor="pointer" if filter else "default"
+        ).encode(
+            x=alt.X("period:T", timeUnit=unit, axis=_month_axis(grain, lang, len(ready))),
+            y=alt.Y("value:Q", axis=_upright(quantity, "count", lang, _title_height(data)), scale=alt.Scale(zero=True)),
+            color=alt.condition("datum.ripe", alt.value(LIGHT["accent"]), alt.value(LIGHT["unripe"])),
+            opacity=_chosen(),
+            tooltip=_period_tips(quantity, grain, lang, said),
+        )
+        chart = alt.layer(bars, *_event_layers(data, said)).add_params(_selection())
+        return _spec(chart.properties(width="container", height=200))
+
     return Chart(
         id=id,
         title=title,
         subtitle=subtitle,
-        spec=_spec(chart.properties(width="container", height=200)),
+        spec=_once(
+            "monthly_counts",
+            quantity,
+            grain,
+            lang,
+            len(ready),
+            filter is not None,
+            _event_places(data),
+            said,
+            draw=draw,
+        ),
         rows=data,
         filter=filter,
         selected=tuple(selected),

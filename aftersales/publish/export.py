@@ -80,10 +80,26 @@ def _text(value: Any) -> str:
 
 
 def _strip(section: Mapping[str, Any], lang: str) -> list[str]:
-    """In a report the strip is one line: how fresh, and which filters."""
+    """In a report the strip says how fresh the data are and which filters are set."""
     chips = [_tag("span", "as-chip", _text(chip["text"])) for chip in section.get("chips") or []]
     none = _tag("span", "as-small", _WORDS[lang]["all_data"])
-    return [_tag("p", "as-fresh", _text(section.get("freshness"))), _tag("div", "as-chips", *(chips or [none]))]
+    return [
+        _tag("p", "as-lead", _text(section["lead"])) if section.get("lead") else "",
+        _tag("p", "as-fresh", _text(section.get("freshness"))),
+        _message(section["message"], lang) if section.get("message") else "",
+        _tag("div", "as-chips", *(chips or [none])),
+    ]
+
+
+def _message(message: Mapping[str, Any], lang: str) -> str:
+    number = f"{_WORDS[lang]['error_id']} {message['id']}" if message.get("id") else ""
+    return _tag(
+        "div",
+        f"as-message as-message-{_text(message['kind'])}",
+        _tag("strong", "", _text(message["text"])),
+        _tag("p", "", _text(message["detail"])) if message.get("detail") else "",
+        _tag("p", "as-small", _text(number)) if number else "",
+    )
 
 
 def _section(section: Mapping[str, Any], lang: str) -> list[str]:
@@ -93,10 +109,7 @@ def _section(section: Mapping[str, Any], lang: str) -> list[str]:
     parts = [block("h2", "", section.get("title")), block("p", "as-lead", section.get("lead"))]
     message, answer = section.get("message"), section.get("answer")
     if message:
-        number = f"{_WORDS[lang]['error_id']} {message['id']}" if message.get("id") else None
-        said = [block("strong", "", message["text"]), block("p", "", message.get("detail"))]
-        kind = f"as-message as-message-{message['kind']}"
-        parts.append(_tag("div", kind, *said, block("p", "as-small", number)))
+        parts.append(_message(message, lang))
     if answer:
         detail = block("p", "as-answer-detail", answer.get("detail"))
         tone = f"as-answer as-answer-{answer.get('tone') or 'finding'}"

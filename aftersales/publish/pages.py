@@ -12,7 +12,6 @@ import logging
 import os
 import traceback
 import uuid
-import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -97,12 +96,8 @@ class Page:
 
     def _snapshot(self) -> tuple[Snapshot, dt.datetime]:
         """The pinned tables as known at the end of the day asked for (site's clock), or now."""
-        day = str(self.values.get("as_of") or self.workspace.settings.as_of)
-        if not day:
-            return self._pinned, dt.datetime.now(dt.UTC)
-        zone = zoneinfo.ZoneInfo(self.workspace.settings.time_zone)
-        end = dt.datetime.combine(dt.date.fromisoformat(day), dt.time(23, 59, 59), zone).astimezone(dt.UTC)
-        return replace(self._pinned, as_of=end), end
+        end = self.workspace.end_of_day(str(self.values.get("as_of") or self.workspace.settings.as_of))
+        return (replace(self._pinned, as_of=end), end) if end else (self._pinned, dt.datetime.now(dt.UTC))
 
     # ------------------------------------------------------------------------------------------------- showing
 
@@ -218,7 +213,7 @@ class Page:
 
     def _navigation(self, scene: Scene) -> list[Payload]:
         lang = f"?lang={scene.lang}" if scene.values.get("lang") else ""
-        return [{"title": sidecar.title[scene.lang], "href": f"{name}.ipynb{lang}", "current": name == self.name}
+        return [{"title": sidecar.title[scene.lang], "href": f"{name}{lang}", "current": name == self.name}
                 for name, sidecar in sidecars(self.workspace).items() if sidecar.in_navigation]
 
     def _control(self, scene: Scene, name: str) -> Payload:

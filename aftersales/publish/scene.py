@@ -81,9 +81,12 @@ class Scene:
 
 
 def section(scene: Scene, id: str, title: str, lead: str = "", **parts: Any) -> Payload:
-    """A section payload; parts are message, answer, figures, charts, tables, links, facts."""
+    """A section payload; parts are message, answer, figures, charts, tables, links, facts.
+
+    `title` names the section for people who do not see it and in messages; the heading itself stands in the notebook.
+    """
     charts = [chart.payload() if isinstance(chart, Chart) else chart for chart in parts.pop("charts", [])]
-    return {"kind": "section", "id": id, "lang": scene.lang, "title": title, "lead": lead or None, "message": None,
+    return {"kind": "section", "id": id, "lang": scene.lang, "title": None, "name": title, "lead": lead or None, "message": None,
             "answer": None, "figures": [], "tables": [], "links": [], "facts": {}, **parts, "charts": charts}
 
 

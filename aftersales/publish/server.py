@@ -37,7 +37,7 @@ class PageHandler(TornadoVoilaHandler):
 
 
 class LongAddressHandler(JupyterHandler):
-    """Leads `/voila/render/<page>.ipynb?...` to `/<page>?...`."""
+    """Leads `/<page>.ipynb?...` and Voilà's `/voila/render/<page>.ipynb?...` to `/<page>?...`."""
 
     async def get(self, page: str) -> None:
         plain = url_path_join(self.base_url, "" if page == "index" else page)
@@ -57,7 +57,7 @@ class PageServer(Voila):
             "config": self.config,
             "voila_configuration": self.voila_configuration,
         }
-        long_address = url_path_join(self.server_url, rf"/voila/render/({PAGE_NAME})\.ipynb")
+        long_address = url_path_join(self.server_url, rf"/(?:voila/render/)?({PAGE_NAME})\.ipynb")
         return [
             *kept,
             (long_address, LongAddressHandler),

@@ -27,7 +27,7 @@ SHARE = _HERE / "share" / "jupyter"
 def jupyter_path(cache: Path) -> str:
     """What must stand in JUPYTER_PATH for pages to work without a network; builds the missing files first.
 
-    Below `cache` come `labextensions/aftersales-vega/vega.mjs` (Vega, Vega-Lite and Vega-Embed in one file, 0.9 MB, made
+    Below `cache` come `labextensions/aftersales-vega/vega.mjs` (Vega, Vega-Lite and Vega-Embed in one 0.9 MB file, made
     once per version of vl-convert) and `page.css`. Voilà and JupyterLab both serve that folder.
     """
     folder = Path(cache).resolve() / "labextensions" / "aftersales-vega"

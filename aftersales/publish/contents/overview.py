@@ -182,7 +182,7 @@ def symptoms(scene: Scene) -> Payload:
             rows = rows.assign(k=rows[name], label=rows[name].str.replace("_", " "), value=rows["count"], n=rows["count"], base=found.total)
             chart = ranked_bars(rows, id="symptoms", title=scene.say(f"Most frequent: {dimension_title(name).lower()}", f"最常见的{dimension_title(name, 'zh')}"), quantity=scene.say("Tickets (count)", "工单(件)"),
                                 name=dimension_title(name, scene.lang), lang=scene.lang, wide=True)
-            link = {"text": scene.say("Find the cause", "查找原因"), "href": f"root_cause.ipynb?lang={scene.lang}"}
+            link = {"text": scene.say("Find the cause", "查找原因"), "href": f"root_cause?lang={scene.lang}"}
             return section(scene, "symptoms", title, charts=[chart], links=[link])
     return section(scene, "symptoms", title, message=message("empty", scene.say("No symptoms recorded.", "没有故障现象记录。")))
 

@@ -9,6 +9,7 @@
 
 const VEGA_FILE = '/aftersales-vega/vega.mjs';
 const THEME_KEY = 'aftersales-theme';
+const BUSY_LONGEST = 120_000;
 const SVG = 'http://www.w3.org/2000/svg';
 
 const shared = (window.__aftersales ??= { vega: null, revs: new Map(), words: {}, pending: new Set(), count: 0 });
@@ -73,6 +74,13 @@ function setTheme(next) {
   }
   document.documentElement.dataset.asTheme = next;
   window.dispatchEvent(new CustomEvent('aftersales:theme'));
+}
+
+/** In JupyterLab the charts follow the theme of the Lab. */
+function followLab() {
+  if (shared.labWatch || onOurPage() || document.body.dataset.jpThemeLight === undefined) return;
+  shared.labWatch = new MutationObserver(() => window.dispatchEvent(new CustomEvent('aftersales:theme')));
+  shared.labWatch.observe(document.body, { attributes: true, attributeFilter: ['data-jp-theme-light'] });
 }
 
 // ------------------------------------------------------------------ Vega
@@ -476,6 +484,7 @@ function strip(section, word, send) {
       section.lead ? make('p', { class: 'as-lead' }, section.lead) : null,
       section.freshness ? make('p', { class: 'as-fresh' }, section.freshness) : null,
     ),
+    section.message ? messageBox(section.message, word) : null,
     (section.controls || []).length
       ? make('div', { class: 'as-filters', role: 'search' }, section.controls.map((control) => controlField(control, word, send)))
       : null,
@@ -656,6 +665,8 @@ function countRevisions(id, rev) {
 }
 
 function markBusy(root, id, busy, text) {
+  clearTimeout(root.busyTimer);
+  if (busy) root.busyTimer = setTimeout(() => markBusy(root, id, false), BUSY_LONGEST); // an answer may never come
   root.classList.toggle('as-busy', busy);
   root.setAttribute('aria-busy', String(busy));
   if (busy) shared.pending.add(id);
@@ -672,6 +683,7 @@ function saveFile(message, buffers) {
 
 function render({ model, el }) {
   const id = (shared.count += 1);
+  followLab();
   const look = model.get('look');
   const root = make('section', { class: 'as-board' });
   el.append(root);
