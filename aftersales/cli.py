@@ -12,7 +12,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -26,8 +26,13 @@ from aftersales.model.settings import FILE_NAME, WORKSPACE_VARIABLE, Workspace, 
 if TYPE_CHECKING:
     from aftersales.lake.store import Snapshot
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False,
-                  help="After-sales data goes in; out comes the one thing to fix next, why, and the proof that it worked.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="After-sales data goes in; out comes the one thing to fix next, why, and the proof that it worked.",
+)
 metric_app = typer.Typer(no_args_is_help=True, help="Metrics of the dictionary.")
 action_app = typer.Typer(no_args_is_help=True, help="Improvement actions of the register.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports: pages run by Papermill and kept.")
@@ -35,8 +40,16 @@ app.add_typer(metric_app, name="metric")
 app.add_typer(action_app, name="action")
 app.add_typer(report_app, name="report")
 
-WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", metavar="DIR", show_default=False,
-                                                      help="Folder with workbench.yml; else the nearest one above here.")]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR",
+        show_default=False,
+        help="Folder with workbench.yml; else the nearest one above here.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 out = Console(highlight=False)
@@ -60,8 +73,12 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        err.print(f"aftersales: {type(error).__name__}: {error}\n  fix  : run again with --debug and report what it prints",
-                  style="red", markup=False, soft_wrap=True)
+        err.print(
+            f"aftersales: {type(error).__name__}: {error}\n  fix  : run again with --debug and report what it prints",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
         sys.exit(3)
     sys.exit(0)
 
@@ -70,7 +87,7 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def _print_rows(rows: list[dict[str, Any]], columns: list[str] | None = None) -> None:
+def _print_rows(rows: Sequence[Mapping[Any, Any]], columns: list[str] | None = None) -> None:
     """Rows as a table on the terminal."""
     if not rows:
         out.print("nothing")
@@ -90,7 +107,13 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:,.0f}"
+        if isinstance(value, int | float)
+        else str(value)
+    )
 
 
 def _who() -> str:
@@ -146,18 +169,32 @@ def init(folder: Annotated[Path, typer.Argument(help="New folder.")]) -> None:
         raise SettingsError(str(folder), f"already has a {FILE_NAME}", fix="take another folder, or work in this one")
     for name in ("data/raw", "data/sources", "data/reference"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / FILE_NAME).write_text(STARTER.format(name=json.dumps(folder.resolve().name, ensure_ascii=False)), encoding="utf-8")
+    (folder / FILE_NAME).write_text(
+        STARTER.format(name=json.dumps(folder.resolve().name, ensure_ascii=False)), encoding="utf-8"
+    )
     home = Path(__file__).parent.parent
     if (home / "notebooks").is_dir():
-        shutil.copytree(home / "notebooks", folder / "notebooks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
-        shutil.copytree(home / "data" / "sources" / "examples", folder / "data" / "sources" / "examples", dirs_exist_ok=True)
-    out.print(f"{folder} is a workspace. Put an export into data/raw/, describe it in data/sources/<name>.yml "
-              "(see data/sources/examples/), then: aftersales ingest", markup=False, soft_wrap=True)
+        shutil.copytree(
+            home / "notebooks", folder / "notebooks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*")
+        )
+        shutil.copytree(
+            home / "data" / "sources" / "examples", folder / "data" / "sources" / "examples", dirs_exist_ok=True
+        )
+    out.print(
+        f"{folder} is a workspace. Put an export into data/raw/, describe it in data/sources/<name>.yml "
+        "(see data/sources/examples/), then: aftersales ingest",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
-def demo(workspace: WorkspaceOption = None, rows: Annotated[int, typer.Option("--rows", min=1000, help="About this many tickets.")] = 100_000,
-         seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = 20_220_401, json_: JsonOption = False) -> None:
+def demo(
+    workspace: WorkspaceOption = None,
+    rows: Annotated[int, typer.Option("--rows", min=1000, help="About this many tickets.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = 20_220_401,
+    json_: JsonOption = False,
+) -> None:
     """Write the demo world's files into data/demo; the same arguments give the same files.
 
     Example: aftersales demo --rows 20000
@@ -171,16 +208,27 @@ def demo(workspace: WorkspaceOption = None, rows: Annotated[int, typer.Option("-
     if json_:
         _print_json({"folder": str(place), "files": files, "tickets": truth["tickets"], "units": truth["units"]})
         return
-    out.print(f"demo world: {truth['units']:,} units, {truth['tickets']:,} tickets in {len(files)} files -> {place}", markup=False, soft_wrap=True)
+    out.print(
+        f"demo world: {truth['units']:,} units, {truth['tickets']:,} tickets in {len(files)} files -> {place}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- collect
 
 
 @app.command()
-def ingest(sources: Annotated[list[str] | None, typer.Argument(help="Names of the catalogue, or paths of source YAMLs; all when absent.")] = None,
-           files: Annotated[str | None, typer.Option("--files", help="Glob that replaces the one in the YAML (one source only).")] = None,
-           workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def ingest(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Names of the catalogue, or paths of source YAMLs; all when absent.")
+    ] = None,
+    files: Annotated[
+        str | None, typer.Option("--files", help="Glob that replaces the one in the YAML (one source only).")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Load what the sources delivered; the same file again changes nothing.
 
     Example: aftersales ingest hotline
@@ -195,7 +243,9 @@ def ingest(sources: Annotated[list[str] | None, typer.Argument(help="Names of th
     if files and len(wanted) != 1:
         raise ParameterError("--files", f"goes with one source, {len(wanted)} were named", fix="name one source")
     records: list[dict[str, Any]] = []
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True) as progress:
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as progress:
         task = progress.add_task("ingest", total=len(wanted))
         for source in wanted:
             progress.update(task, description=source.name)
@@ -205,9 +255,25 @@ def ingest(sources: Annotated[list[str] | None, typer.Argument(help="Names of th
     if json_:
         _print_json(records)
         return
-    shown = ["source", "source_file", "table", "rows_read", "accepted", "rejected", "duplicate", "inserted", "corrected", "unchanged", "skipped"]
+    shown = [
+        "source",
+        "source_file",
+        "table",
+        "rows_read",
+        "accepted",
+        "rejected",
+        "duplicate",
+        "inserted",
+        "corrected",
+        "unchanged",
+        "skipped",
+    ]
     _print_rows(records, shown)
-    out.print("read = accepted + rejected + duplicate; accepted = inserted + corrected + unchanged. 'skipped': the file was loaded before.", style="dim")
+    out.print(
+        "read = accepted + rejected + duplicate; accepted = inserted + corrected + unchanged; "
+        "skipped: the file was loaded before",
+        style="dim",
+    )
 
 
 def _wanted_sources(workspace: Workspace, names: list[str]) -> list[Any]:
@@ -217,18 +283,28 @@ def _wanted_sources(workspace: Workspace, names: list[str]) -> list[Any]:
     if not names:
         found = list(catalogue(workspace).values())
         if not found:
-            raise SettingsError(str(workspace.sources), "no source is described here",
-                                fix="write data/sources/<name>.yml; examples lie in data/sources/examples/")
+            raise SettingsError(
+                str(workspace.sources),
+                "no source is described here",
+                fix="write data/sources/<name>.yml; examples lie in data/sources/examples/",
+            )
         return found
     chosen = []
     known = catalogue(workspace) if any(not name.endswith((".yml", ".yaml")) for name in names) else {}
     for name in names:
         if name.endswith((".yml", ".yaml")):
-            chosen.append(read_source(Path(name).resolve() if Path(name).exists() else workspace.root / name, workspace))
+            chosen.append(
+                read_source(Path(name).resolve() if Path(name).exists() else workspace.root / name, workspace)
+            )
         elif name in known:
             chosen.append(known[name])
         else:
-            raise ParameterError("source", f"no source '{name}'", rows=known_names(known, 40), fix="use one of them, or the path of a YAML")
+            raise ParameterError(
+                "source",
+                f"no source '{name}'",
+                rows=known_names(known, 40),
+                fix="use one of them, or the path of a YAML",
+            )
     return chosen
 
 
@@ -245,15 +321,28 @@ def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None
     with _snapshot(place) as (snapshot, as_of):
         ledger = latest_deliveries(snapshot)
         reasons = set_aside(snapshot)
-        tables = [{"table": name, "version": version, "rows": int(snapshot.connection.execute(snapshot.table(name).count()))}
-                  for name, version in snapshot.versions.items()]
+        tables = [
+            {"table": name, "version": version, "rows": int(snapshot.connection.execute(snapshot.table(name).count()))}
+            for name, version in snapshot.versions.items()
+        ]
         fresh = fresh_sources(snapshot, catalogue(place), as_of)
     counts = ["rows_read", "accepted", "rejected", "duplicate", "left_out", "values_set_aside"]
-    by_source = [] if ledger.empty else ledger.groupby(["source", "table"], sort=False)[counts].sum().reset_index().to_dict("records")
+    by_source = (
+        []
+        if ledger.empty
+        else ledger.groupby(["source", "table"], sort=False)[counts].sum().reset_index().to_dict("records")
+    )
     primary = ledger[ledger["is_primary"]] if len(ledger) else ledger
     totals = {name: int(primary[name].sum()) if len(primary) else 0 for name in counts}
-    report = {"workspace": str(place.root), "as_of": as_of.isoformat(), "totals": totals, "sources": by_source, "tables": tables,
-              "freshness": json.loads(fresh.to_json(orient="records", date_format="iso")), "reasons": reasons.to_dict("records")}
+    report = {
+        "workspace": str(place.root),
+        "as_of": as_of.isoformat(),
+        "totals": totals,
+        "sources": by_source,
+        "tables": tables,
+        "freshness": json.loads(fresh.to_json(orient="records", date_format="iso")),
+        "reasons": reasons.to_dict("records"),
+    }
     if json_:
         _print_json(report)
         return
@@ -314,13 +403,24 @@ def metric_list(json_: JsonOption = False) -> None:
     """
     from aftersales.measure.definitions import metrics
 
-    rows = [{"metric": name, "name": item.name, "name_zh": item.name_zh, "unit": item.unit, "better": item.better, "version": item.version}
-            for name, item in metrics().items()]
+    rows = [
+        {
+            "metric": name,
+            "name": item.name,
+            "name_zh": item.name_zh,
+            "unit": item.unit,
+            "better": item.better,
+            "version": item.version,
+        }
+        for name, item in metrics().items()
+    ]
     _print_json(rows) if json_ else _print_rows(rows)
 
 
 @metric_app.command("show")
-def metric_show(name: Annotated[str, typer.Argument(help="Metric, e.g. complaint_rate.")], json_: JsonOption = False) -> None:
+def metric_show(
+    name: Annotated[str, typer.Argument(help="Metric, e.g. complaint_rate.")], json_: JsonOption = False
+) -> None:
     """The definition of one metric.
 
     Example: aftersales metric show complaint_rate
@@ -333,13 +433,17 @@ def metric_show(name: Annotated[str, typer.Argument(help="Metric, e.g. complaint
 
 
 @metric_app.command("compute")
-def metric_compute(name: Annotated[str, typer.Argument(help="Metric, e.g. complaint_rate.")],
-                   by: Annotated[str, typer.Option("--by", help="Dimensions, separated by commas.")] = "",
-                   where: Annotated[list[str] | None, typer.Option("--where", help="dimension=value; several times.")] = None,
-                   period: Annotated[str, typer.Option(help="month, quarter or year: one row each.")] = "",
-                   start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "", end: Annotated[str, typer.Option(help="Day after the last.")] = "",
-                   as_of: Annotated[str, typer.Option(help="What was known at the end of this day.")] = "",
-                   workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def metric_compute(
+    name: Annotated[str, typer.Argument(help="Metric, e.g. complaint_rate.")],
+    by: Annotated[str, typer.Option("--by", help="Dimensions, separated by commas.")] = "",
+    where: Annotated[list[str] | None, typer.Option("--where", help="dimension=value; several times.")] = None,
+    period: Annotated[str, typer.Option(help="month, quarter or year: one row each.")] = "",
+    start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "",
+    end: Annotated[str, typer.Option(help="Day after the last.")] = "",
+    as_of: Annotated[str, typer.Option(help="What was known at the end of this day.")] = "",
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """A metric per group, each row with count, base, value, 95 % interval and ripeness.
 
     Example: aftersales metric compute complaint_rate --by model,batch --json
@@ -350,8 +454,16 @@ def metric_compute(name: Annotated[str, typer.Argument(help="Metric, e.g. compla
         raise ParameterError("--period", f"'{period}' is none of month, quarter, year", fix="use one of them")
     names = [part.strip() for part in by.split(",") if part.strip()]
     with _snapshot(open_workspace(workspace), as_of) as (snapshot, moment):
-        result = compute(snapshot, name, names, as_of=moment, where=_filters(where or []), start=_day(start, "start"), end=_day(end, "end"),
-                         period=period or None)  # type: ignore[arg-type]
+        result = compute(
+            snapshot,
+            name,
+            names,
+            as_of=moment,
+            where=_filters(where or []),
+            start=_day(start, "start"),
+            end=_day(end, "end"),
+            period=period or None,  # type: ignore[arg-type]
+        )
     rows = json.loads(result.rows.to_json(orient="records", date_format="iso", double_precision=15))
     if json_:
         _print_json(rows)
@@ -390,11 +502,17 @@ def action_list(workspace: WorkspaceOption = None, json_: JsonOption = False) ->
 
     with open_register(open_workspace(workspace)) as register:
         rows = [asdict(action) for action in list_actions(register)]
-    _print_json(rows) if json_ else _print_rows(rows, ["action_id", "title", "owner", "state", "implemented_at", "review_at"])
+    _print_json(rows) if json_ else _print_rows(
+        rows, ["action_id", "title", "owner", "state", "implemented_at", "review_at"]
+    )
 
 
 @action_app.command("show")
-def action_show(action_id: Annotated[str, typer.Argument(help="Number of the action.")], workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def action_show(
+    action_id: Annotated[str, typer.Argument(help="Number of the action.")],
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """One action with its history.
 
     Example: aftersales action show A-2022-07
@@ -416,22 +534,37 @@ def action_show(action_id: Annotated[str, typer.Argument(help="Number of the act
 
 
 @action_app.command("add")
-def action_add(action_id: Annotated[str, typer.Argument(help="Number of the action.")], title: Annotated[str, typer.Option(help="What is done.")],
-               title_zh: Annotated[str, typer.Option(help="The same in Chinese.")] = "", kind: Annotated[str, typer.Option(help="E.g. supplier change.")] = "",
-               owner: Annotated[str, typer.Option(help="Who does it.")] = "", due: Annotated[str, typer.Option(help="YYYY-MM-DD.")] = "",
-               implemented: Annotated[str, typer.Option(help="YYYY-MM-DD; makes it implemented.")] = "", failure_mode: Annotated[str, typer.Option(help="Canonical failure mode.")] = "",
-               group: Annotated[str, typer.Option(help="Who gets it: dimension=value, e.g. supplier=S07.")] = "",
-               before: Annotated[str, typer.Option(help="Cohort before: dimension=a;b, e.g. batch=2022Q2.")] = "", after: Annotated[str, typer.Option(help="Cohort after: values a;b.")] = "",
-               workspace: WorkspaceOption = None) -> None:
+def action_add(
+    action_id: Annotated[str, typer.Argument(help="Number of the action.")],
+    title: Annotated[str, typer.Option(help="What is done.")],
+    title_zh: Annotated[str, typer.Option(help="The same in Chinese.")] = "",
+    kind: Annotated[str, typer.Option(help="E.g. supplier change.")] = "",
+    owner: Annotated[str, typer.Option(help="Who does it.")] = "",
+    due: Annotated[str, typer.Option(help="YYYY-MM-DD.")] = "",
+    implemented: Annotated[str, typer.Option(help="YYYY-MM-DD; makes it implemented.")] = "",
+    failure_mode: Annotated[str, typer.Option(help="Canonical failure mode.")] = "",
+    group: Annotated[str, typer.Option(help="Who gets it: dimension=value, e.g. supplier=S07.")] = "",
+    before: Annotated[str, typer.Option(help="Cohort before: dimension=a;b, e.g. batch=2022Q2.")] = "",
+    after: Annotated[str, typer.Option(help="Cohort after: values a;b.")] = "",
+    workspace: WorkspaceOption = None,
+) -> None:
     """Put an action into the register.
 
-    Example: aftersales action add A-7 --title "New seal" --owner QA --group supplier=S07 --before batch=2022Q2 --after "2022Q3;2022Q4" --implemented 2022-07-01
+    Example: aftersales action add A-7 --title "New seal" --owner QA --group supplier=S07
+    --before batch=2022Q2 --after "2022Q3;2022Q4" --implemented 2022-07-01
     """
     from aftersales.improve.actions import Scope, add_action
     from aftersales.lake.register import open_register
 
-    values: dict[str, Any] = {"title_zh": title_zh, "kind": kind, "owner": owner, "failure_mode": failure_mode, "due_at": _day(due, "due"),
-                              "implemented_at": _day(implemented, "implemented"), "state": "implemented" if implemented else "proposed"}
+    values: dict[str, Any] = {
+        "title_zh": title_zh,
+        "kind": kind,
+        "owner": owner,
+        "failure_mode": failure_mode,
+        "due_at": _day(due, "due"),
+        "implemented_at": _day(implemented, "implemented"),
+        "state": "implemented" if implemented else "proposed",
+    }
     if group:
         dimension, value = _pair(group, "group")
         cut, first = _pair(before, "before")
@@ -449,7 +582,11 @@ def _pair(text: str, name: str) -> tuple[str, str]:
 
 
 @action_app.command("import")
-def action_import(path: Annotated[Path, typer.Argument(help="CSV; see CONTRIBUTING.md for its columns.")], workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def action_import(
+    path: Annotated[Path, typer.Argument(help="CSV; see CONTRIBUTING.md for its columns.")],
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Take actions from a CSV; the same file again changes nothing.
 
     Example: aftersales action import data/demo/actions.csv
@@ -464,17 +601,28 @@ def action_import(path: Annotated[Path, typer.Argument(help="CSV; see CONTRIBUTI
     if json_:
         _print_json(asdict(done))
     else:
-        out.print(f"{done.rows_read} read: {len(done.added)} added, {len(done.changed)} changed, {len(done.unchanged)} unchanged")
+        out.print(
+            f"{done.rows_read} read: {len(done.added)} added, {len(done.changed)} changed, "
+            f"{len(done.unchanged)} unchanged"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- reports
 
 
 @report_app.command("run")
-def report_run(pages: Annotated[list[str] | None, typer.Argument(help="Pages; all when absent.")] = None,
-               parameters: Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Parameter of the page; several times.")] = None,
-               if_changed: Annotated[bool, typer.Option("--if-changed", help="Skip a page whose newest run would come out the same.")] = False,
-               workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def report_run(
+    pages: Annotated[list[str] | None, typer.Argument(help="Pages; all when absent.")] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Parameter of the page; several times."),
+    ] = None,
+    if_changed: Annotated[
+        bool, typer.Option("--if-changed", help="Skip a page whose newest run would come out the same.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Run pages and keep notebook, HTML and run.json.
 
     Example: aftersales report run root_cause -p model=L1 -p lang=zh
@@ -483,7 +631,7 @@ def report_run(pages: Annotated[list[str] | None, typer.Argument(help="Pages; al
     from aftersales.publish.sidecars import parameters_from_texts, read_sidecar
 
     place = open_workspace(workspace)
-    given = {name: values for name, values in _filters(parameters or []).items()}
+    given = _filters(parameters or [])
     names = pages or report_names(place)
     checked = {page: parameters_from_texts(read_sidecar(place, page), given) for page in names}
     runs = []
@@ -491,13 +639,21 @@ def report_run(pages: Annotated[list[str] | None, typer.Argument(help="Pages; al
         same = unchanged_run(place, page, values) if if_changed else None
         if same:
             if not json_:
-                out.print(f"{page}: unchanged since {same['started_at']} -> {Path(same['folder']) / 'report.html'}", markup=False, soft_wrap=True)
+                out.print(
+                    f"{page}: unchanged since {same['started_at']} -> {Path(same['folder']) / 'report.html'}",
+                    markup=False,
+                    soft_wrap=True,
+                )
             continue
         with err.status(f"running {page}"):
             run = run_report(place, page, values, started_by=_who())
         runs.append(run)
         if not json_:
-            shown = f"{run.page}: {run.state}" + (f" ({run.reason})" if run.reason else "") + f", {run.seconds:.1f} s -> {Path(run.folder) / 'report.html' if run.state != 'failed' else run.folder}"
+            shown = (
+                f"{run.page}: {run.state}"
+                + (f" ({run.reason})" if run.reason else "")
+                + f", {run.seconds:.1f} s -> {Path(run.folder) / 'report.html' if run.state != 'failed' else run.folder}"
+            )
             out.print(shown, markup=False, soft_wrap=True)
     if json_:
         _print_json([{**run.record(), "folder": run.folder} for run in runs])
@@ -508,8 +664,12 @@ def report_run(pages: Annotated[list[str] | None, typer.Argument(help="Pages; al
 
 
 @report_app.command("list")
-def report_list(page: Annotated[str | None, typer.Argument(help="Only this page.")] = None, pages: Annotated[bool, typer.Option("--pages", help="List the pages instead of runs.")] = False,
-                workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def report_list(
+    page: Annotated[str | None, typer.Argument(help="Only this page.")] = None,
+    pages: Annotated[bool, typer.Option("--pages", help="List the pages instead of runs.")] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Runs, newest first.
 
     Example: aftersales report list --json
@@ -519,7 +679,15 @@ def report_list(page: Annotated[str | None, typer.Argument(help="Only this page.
 
     place = open_workspace(workspace)
     if pages:
-        rows = [{"page": name, "title": item.title["en"], "title_zh": item.title["zh"], "parameters": ", ".join(item.parameters)} for name, item in sidecars(place).items()]
+        rows = [
+            {
+                "page": name,
+                "title": item.title["en"],
+                "title_zh": item.title["zh"],
+                "parameters": ", ".join(item.parameters),
+            }
+            for name, item in sidecars(place).items()
+        ]
         _print_json(rows) if json_ else _print_rows(rows)
         return
     runs = list_runs(place, page)
@@ -527,7 +695,10 @@ def report_list(page: Annotated[str | None, typer.Argument(help="Only this page.
 
 
 @report_app.command("show")
-def report_show(run_id: Annotated[str, typer.Argument(help="A run id, 'latest' or 'latest:PAGE'.")], workspace: WorkspaceOption = None) -> None:
+def report_show(
+    run_id: Annotated[str, typer.Argument(help="A run id, 'latest' or 'latest:PAGE'.")],
+    workspace: WorkspaceOption = None,
+) -> None:
     """The record of one run.
 
     Example: aftersales report show latest:root_cause
@@ -541,8 +712,11 @@ def report_show(run_id: Annotated[str, typer.Argument(help="A run id, 'latest' o
 
 
 @app.command()
-def serve(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8866,
-          open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = False, workspace: WorkspaceOption = None) -> None:
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8866,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
     """Serve the pages on 127.0.0.1 until interrupted.
 
     Example: aftersales serve --port 8866 --open
@@ -550,13 +724,18 @@ def serve(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.
     from aftersales.publish.serving import voila_command
 
     place = open_workspace(workspace)
-    command, environment = voila_command(place.notebooks, port=port, cache=place.cache / "jupyter", open_browser=open_browser)
+    command, environment = voila_command(
+        place.notebooks, port=port, cache=place.cache / "jupyter", open_browser=open_browser
+    )
     err.print(f"pages of {place.root} at http://127.0.0.1:{port}/  (Ctrl-C ends)", markup=False, soft_wrap=True)
     os.execve(command[0], command, {**environment, WORKSPACE_VARIABLE: str(place.root)})
 
 
 @app.command()
-def lab(workspace: WorkspaceOption = None, arguments: Annotated[list[str] | None, typer.Argument(help="Further arguments for JupyterLab, after --.")] = None) -> None:
+def lab(
+    workspace: WorkspaceOption = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="Further arguments for JupyterLab, after --.")] = None,
+) -> None:
     """Open JupyterLab on the workspace, on 127.0.0.1.
 
     Example: aftersales lab -- --no-browser
@@ -564,8 +743,19 @@ def lab(workspace: WorkspaceOption = None, arguments: Annotated[list[str] | None
     from aftersales.publish.serving import jupyter_path
 
     place = open_workspace(workspace)
-    environment = {**os.environ, "JUPYTER_PATH": jupyter_path(place.cache / "jupyter"), WORKSPACE_VARIABLE: str(place.root)}
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={place.root}", *(arguments or [])]
+    environment = {
+        **os.environ,
+        "JUPYTER_PATH": jupyter_path(place.cache / "jupyter"),
+        WORKSPACE_VARIABLE: str(place.root),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={place.root}",
+        *(arguments or []),
+    ]
     os.execve(command[0], command, environment)
 
 

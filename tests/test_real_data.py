@@ -188,8 +188,9 @@ def test_dates_before_1970_are_read(kia: Loaded) -> None:
     assert first.to_pydatetime() == dt.datetime(2000, 10, 12, 4, tzinfo=dt.UTC)
 
 
-def test_impossible_incident_dates_are_set_aside_and_the_complaint_stays(kia: Loaded,
-                                                                         raw_complaints: list[dict[str, str]]) -> None:
+def test_impossible_incident_dates_are_set_aside_and_the_complaint_stays(
+    kia: Loaded, raw_complaints: list[dict[str, str]]
+) -> None:
     too_old, too_late, before_1990 = [], [], 0
     for row in raw_complaints:
         if not row["DateofIncident"]:
@@ -211,19 +212,23 @@ def test_impossible_incident_dates_are_set_aside_and_the_complaint_stays(kia: Lo
     assert complaint.occurred_at.min().execute().date() >= OLDEST_INCIDENT
 
 
-def test_safety_and_severity_follow_crash_fire_injuries_and_deaths(kia: Loaded,
-                                                                   raw_complaints: list[dict[str, str]]) -> None:
+def test_safety_and_severity_follow_crash_fire_injuries_and_deaths(
+    kia: Loaded, raw_complaints: list[dict[str, str]]
+) -> None:
     last = {row["ODINumber"]: row for row in raw_complaints}  # of a repeated number the last row stays
     flagged = {number for number, row in last.items() if "Yes" in (row["Crash"], row["Fire"])}
-    harm = Counter("critical" if row["NumberOfDeaths"] != "0" else "high" if row["NumberOfInjured"] != "0" else "low"
-                   for row in last.values())
+    harm = Counter(
+        "critical" if row["NumberOfDeaths"] != "0" else "high" if row["NumberOfInjured"] != "0" else "low"
+        for row in last.values()
+    )
     found = kia.snapshot.table("complaint").execute()
     assert set(found[found["safety_flag"]]["complaint_id"]) == flagged
     assert Counter(found["severity"]) == harm
 
 
-def test_a_complaint_counts_once_in_total_and_once_under_each_component(kia: Loaded,
-                                                                        raw_complaints: list[dict[str, str]]) -> None:
+def test_a_complaint_counts_once_in_total_and_once_under_each_component(
+    kia: Loaded, raw_complaints: list[dict[str, str]]
+) -> None:
     numbers_of_group = defaultdict(set)
     for row in raw_complaints:
         for label in labels_of(row):
@@ -232,15 +237,21 @@ def test_a_complaint_counts_once_in_total_and_once_under_each_component(kia: Loa
     groups = compute(kia.snapshot, "complaint_count", by=["component_group"], as_of=KIA_AS_OF).rows
     assert total["count"].tolist() == [10_996]
     assert dict(zip(groups["component_group"], groups["count"], strict=True)) == {
-        group: len(numbers) for group, numbers in numbers_of_group.items()}
+        group: len(numbers) for group, numbers in numbers_of_group.items()
+    }
     assert groups["count"].sum() > 10_996
 
 
 @pytest.mark.parametrize("dimension", ["component_group", "component"])
 def test_engine_complaints_of_the_recalled_models_jump_after_publicity(kia: Loaded, dimension: str) -> None:
     # the label is exactly ENGINE; 'ENGINE AND ENGINE COOLING' is the name before mid-2012
-    result = compute(kia.snapshot, "complaint_count", where={**RECALLED_MODELS, dimension: ["ENGINE"]},
-                     period="quarter", as_of=KIA_AS_OF)
+    result = compute(
+        kia.snapshot,
+        "complaint_count",
+        where={**RECALLED_MODELS, dimension: ["ENGINE"]},
+        period="quarter",
+        as_of=KIA_AS_OF,
+    )
     quarters = dict(zip(result.rows["period"], result.rows["count"], strict=True))
     assert quarters[dt.date(2016, 7, 1)] == 73
     assert quarters[dt.date(2017, 4, 1)] == 131
@@ -250,8 +261,13 @@ def test_engine_complaints_of_the_recalled_models_jump_after_publicity(kia: Load
 def test_what_was_known_on_1_october_2016_already_has_the_first_jump_and_nothing_later(kia: Loaded) -> None:
     as_of = instant(2016, 10, 1)
     snapshot = Store(kia.workspace.lake).pin(connect(kia.workspace), as_of=as_of)
-    result = compute(snapshot, "complaint_count", where={**RECALLED_MODELS, "component_group": ["ENGINE"]},
-                     period="quarter", as_of=as_of)
+    result = compute(
+        snapshot,
+        "complaint_count",
+        where={**RECALLED_MODELS, "component_group": ["ENGINE"]},
+        period="quarter",
+        as_of=as_of,
+    )
     quarters = dict(zip(result.rows["period"], result.rows["count"], strict=True))
     assert max(quarters) == dt.date(2016, 7, 1)
     assert quarters[dt.date(2016, 7, 1)] == 73
@@ -269,7 +285,7 @@ def test_a_complaint_rate_is_refused_because_no_sales_are_known(kia: Loaded, by:
 def test_the_same_file_again_changes_nothing(kia: Loaded) -> None:
     before = Store(kia.workspace.lake).pin(connect(kia.workspace)).versions
     source = read_source(EXAMPLES / "nhtsa_complaints.yml", kia.workspace)
-    again, = ingest_source(kia.workspace, source, files=str(real_file(COMPLAINTS)))
+    (again,) = ingest_source(kia.workspace, source, files=str(real_file(COMPLAINTS)))
     assert all(delivery.skipped for delivery in again)
     assert Store(kia.workspace.lake).pin(connect(kia.workspace)).versions == before
 
@@ -312,7 +328,8 @@ def test_every_vehicle_is_a_unit_and_every_failed_one_a_repair(field: Loaded) ->
     raw = {row["vin"].removesuffix(".0"): row["registration_date"] for row in rows_of(FIELD)}
     started = units.dropna(subset="in_service_at")
     assert dict(zip(started["unit_id"], started["in_service_at"].astype(str), strict=True)) == {
-        unit: day for unit, day in raw.items() if day}
+        unit: day for unit, day in raw.items() if day
+    }
 
 
 def test_escaped_letters_in_region_names_are_letters(field: Loaded) -> None:
@@ -335,8 +352,9 @@ def test_all_failures_are_in_two_engine_types(field: Loaded, engine_cells: Cells
 
 
 def test_on_the_last_day_of_the_study_the_youngest_failures_do_not_count_yet(field: Loaded) -> None:
-    raw = Counter(row["engine_type"] for row in rows_of(FIELD)
-                  if row["status"] == "1.0" and row["report_date"] < "2015-12-10")
+    raw = Counter(
+        row["engine_type"] for row in rows_of(FIELD) if row["status"] == "1.0" and row["report_date"] < "2015-12-10"
+    )
     cells = failure_cells(field.snapshot, "failure_rate", ["x_engine_type"], as_of=FIELD_AS_OF)
     rates = rates_by(cells, ["x_engine_type"]).set_index("x_engine_type")["failures"]
     assert rates[rates > 0].to_dict() == raw
@@ -350,8 +368,9 @@ def test_the_two_engine_types_are_what_the_drill_down_names(engine_cells: Cells)
     assert {finding.cell.get("x_engine_type") for finding in findings} == {"engine 273", "engine 120"}
 
 
-def test_a_rate_by_climate_is_refused_as_registration_is_unknown_for_most_intact_units(field: Loaded,
-                                                                                       engine_cells: Cells) -> None:
+def test_a_rate_by_climate_is_refused_as_registration_is_unknown_for_most_intact_units(
+    field: Loaded, engine_cells: Cells
+) -> None:
     raw = rows_of(FIELD)
     known = sum(bool(row["climatic_zone"]) for row in raw) / len(raw)
     intact = sum(not row["registration_date"] for row in raw if row["status"] == "0.0")
@@ -390,7 +409,11 @@ def test_service_level_as_the_source_judged_it(incidents: Loaded) -> None:
     assert (whole["base"].iloc[0], round(whole["value"].iloc[0], 3)) == (24_918, 0.634)
     rows = compute(incidents.snapshot, "sla_attainment", by=["severity"], as_of=INCIDENTS_AS_OF).rows
     assert rows.set_index("severity")["value"].round(3).to_dict() == {
-        "critical": 0.019, "high": 0.005, "medium": 0.645, "low": 0.841}
+        "critical": 0.019,
+        "high": 0.005,
+        "medium": 0.645,
+        "low": 0.841,
+    }
 
 
 def test_resolution_ends_when_resolved_and_not_at_the_automatic_close(incidents: Loaded) -> None:
@@ -400,8 +423,12 @@ def test_resolution_ends_when_resolved_and_not_at_the_automatic_close(incidents:
         return dt.datetime(y, m, d, *(int(part) for part in clock.split(":")))
 
     last = {row["number"]: row for row in rows_of(INCIDENTS)}.values()
-    hours = {end: statistics.median((moment(row[end]) - moment(row["opened_at"])).total_seconds() / 3600
-                                    for row in last if row[end] != "?") for end in ("resolved_at", "closed_at")}
+    hours = {
+        end: statistics.median(
+            (moment(row[end]) - moment(row["opened_at"])).total_seconds() / 3600 for row in last if row[end] != "?"
+        )
+        for end in ("resolved_at", "closed_at")
+    }
     result = compute(incidents.snapshot, "resolution_time", as_of=INCIDENTS_AS_OF)
     row = result.rows.iloc[0]
     assert (row["base"], row["base"] - row["count"]) == (24_918, 1_556)

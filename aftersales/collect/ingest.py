@@ -331,7 +331,7 @@ def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: 
                {literal(load.file.name)} as source_file, a._row as source_row, a.reasons,
                to_json(r)::varchar as raw, {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at,
                {literal(load.run_id)} as ingest_run_id
-        from each as a join raw as r using (_row)
+        from each as a join (select * from raw where _row in (select _row from aside)) as r using (_row)
         order by a._row, a.kind""").to_arrow_table()
     _add_system_rows(load, "quarantine", rows, "quarantine_id", f"starts_with(quarantine_id, {literal(prefix)})")
 

@@ -40,7 +40,8 @@ def set_aside(snapshot: Snapshot, sources: Sequence[str] = ()) -> pd.DataFrame:
     held = held.filter(held.source.isin(list(sources))) if sources else held
     spread = held.select("source", "kind", "source_file", "source_row", reason=held.reasons.unnest())
     grouped = spread.group_by(["source", "reason", "kind"]).aggregate(
-        rows=spread.count(), source_file=spread.source_file.min(), source_row=spread.source_row.min())
+        rows=spread.count(), source_file=spread.source_file.min(), source_row=spread.source_row.min()
+    )
     found = snapshot.connection.execute(grouped)
     return found.sort_values(["rows", "source", "reason"], ascending=[False, True, True], ignore_index=True)
 
@@ -53,8 +54,19 @@ def fresh_sources(snapshot: Snapshot, sources: Mapping[str, Source], as_of: dt.d
     for name, source in sources.items():
         seen = newest.loc[name] if name in newest.index else None
         event = seen["newest_event_at"] if seen is not None else pd.NaT
-        age = (pd.Timestamp(as_of) - event).total_seconds() / 3600 if not pd.isna(event) else None
+        age = None if seen is None or pd.isna(event) else (as_of - pd.Timestamp(event)).total_seconds() / 3600
         state = "never" if seen is None else "late" if age is not None and age > source.fresh_within_hours else "fresh"
-        found.append({"source": name, "owner": source.owner, "newest_event_at": event, "age_hours": None if age is None else max(age, 0.0),
-                      "fresh_within_hours": source.fresh_within_hours, "loaded_at": seen["loaded_at"] if seen is not None else pd.NaT, "state": state})
-    return pd.DataFrame(found, columns=["source", "owner", "newest_event_at", "age_hours", "fresh_within_hours", "loaded_at", "state"])
+        found.append(
+            {
+                "source": name,
+                "owner": source.owner,
+                "newest_event_at": event,
+                "age_hours": None if age is None else max(age, 0.0),
+                "fresh_within_hours": source.fresh_within_hours,
+                "loaded_at": seen["loaded_at"] if seen is not None else pd.NaT,
+                "state": state,
+            }
+        )
+    return pd.DataFrame(
+        found, columns=["source", "owner", "newest_event_at", "age_hours", "fresh_within_hours", "loaded_at", "state"]
+    )

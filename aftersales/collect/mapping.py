@@ -17,9 +17,9 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from aftersales.model.documents import Document, Problem, read_document
-from aftersales.model.errors import SettingsError, known_names
+from aftersales.model.errors import SchemaError, SettingsError, known_names
 from aftersales.model.settings import TimeZone, Workspace
-from aftersales.model.tables import SITE_PREFIX, Column, Table, canonical_tables
+from aftersales.model.tables import BOOKKEEPING, Column, Table, canonical_tables
 
 FORMATS = ("csv", "tsv", "xlsx", "json", "jsonl", "parquet")
 PART = "@part"
@@ -55,6 +55,7 @@ class ColumnSpec(Document):
 
     sources: list[str] = Field(default=[], validation_alias=AliasChoices("from"),
                                description="Raw column; of several the first that is not empty")
+    join: str | None = Field(default=None, description="All raw columns with this between them; no value if one is missing")
     value: Scalar | None = Field(default=None, description="A constant for every row")
     format: list[str] = Field(default=[], description="strptime formats, or iso, epoch_s, epoch_ms, json_date")
     time_zone: TimeZone | None = None
@@ -104,6 +105,8 @@ class ColumnSpec(Document):
     def _one_origin(self) -> ColumnSpec:
         if (self.value is None) == (not self.sources):
             raise ValueError("give either 'from' (a raw column) or 'value' (a constant)")
+        if self.join is not None and len(self.sources) < 2:
+            raise ValueError("'join' needs several raw columns in 'from'")
         if self.map and self.map_file:
             raise ValueError("give 'map' or 'map_file', not both")
         return self
@@ -222,9 +225,12 @@ def _mapping_problems(name: str, mapping: dict[Any, Any]) -> Iterator[Problem]:
 
 
 def _is_column(table: Table, name: str) -> bool:
-    if name == "known_at" or name in table.columns:
-        return True
-    return name.startswith(SITE_PREFIX) and name.isascii() and name.isidentifier() and name == name.lower()
+    if name in BOOKKEEPING and name not in table.columns:
+        return name == "known_at"
+    try:
+        return bool(table.column(name))
+    except SchemaError:
+        return False
 
 
 def _origins(spec: Any) -> list[Any]:

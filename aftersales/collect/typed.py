@@ -164,7 +164,10 @@ def _text(field: _Field, aliases: Mapping[str, str], source: Source) -> str:
         return literal(_constant(field, field.spec.value))
     words = ", ".join(literal(word) for word in dict.fromkeys(["", *(word.strip(BLANKS) for word in source.missing)]))
     texts = [f"case when {aliases[name]} not in ({words}) then {aliases[name]} end" for name in field.spec.sources]
-    text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
+    if field.spec.join is not None:
+        text = f" || {literal(field.spec.join)} || ".join(f"({text})" for text in texts)
+    else:
+        text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
     if field.spec.before is not None:
         text = f"nullif(trimmed(split_part({text}, {literal(field.spec.before)}, 1)), '')"
     return text

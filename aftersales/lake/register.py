@@ -127,7 +127,7 @@ class Action(Base):
     note: Mapped[str] = mapped_column(default="")
     version: Mapped[int] = mapped_column()
 
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  (update ... where version = :seen)
+    __mapper_args__ = {"version_id_col": version}  # (update ... where version = :seen)
 
 
 class ActionChange(Base):

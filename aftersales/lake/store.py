@@ -186,7 +186,7 @@ class Store:
         return self.root / name
 
     def exists(self, name: str) -> bool:
-        return DeltaTable.is_deltatable(str(self.path(name)))
+        return (self.path(name) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.path(name)))
 
     def names(self) -> list[str]:
         """Tables that exist, sorted."""

@@ -19,6 +19,8 @@ from aftersales.model.tables import SITE_PREFIX, canonical_table
 UNIT_SIDE = ("batch", "supplier", "fw_version", "sw_version", "line", "process_step", "region", "country",
              "channel_sold", "status", "build_quarter", "build_month")  # fmt: skip
 PRODUCT_SIDE = ("model", "family", "category", "brand", "generation")
+COMPARED = ("batch", "supplier", "region", "country", "fw_version", "sw_version", "channel_sold", "line", "process_step")
+"""Unit columns a drill-down looks at; a build month or quarter is told by the batch."""
 PARENTS: Mapping[str, tuple[str, ...]] = {"model": ("family",), "region": ("country",)}
 """Coarser dimensions that contain a finer one: never crossed with it."""
 
@@ -87,6 +89,16 @@ def find_dimension(snapshot: Snapshot, table: str, name: str, *, conformed: bool
     side = "the units in service" if conformed else f"rows of {table}"
     raise MetricError(f"dimension {name}", f"{side} do not have it", rows=known_names(known, 40),
                       fix="ask for one of them, or fill it in the source's mapping")
+
+
+def filled_unit_dimensions(snapshot: Snapshot, most: int = 2000) -> list[str]:
+    """Dimensions of the units with two to `most` values, site columns too: those worth comparing by."""
+    if not snapshot.has_rows("unit"):
+        return []
+    units = snapshot.table("unit")
+    columns = [name for name in units.columns if name in COMPARED or name.startswith(SITE_PREFIX)]
+    counted = units.aggregate(**{name: units[name].nunique() for name in columns}).execute().iloc[0]
+    return ["model", *(name for name in columns if 1 < counted[name] <= most)]
 
 
 def _is_own(snapshot: Snapshot, table: str, name: str) -> bool:

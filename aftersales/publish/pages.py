@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from aftersales.lake.engine import connect
 from aftersales.lake.store import Snapshot, Store
-from aftersales.measure.dimensions import find_dimension, with_dimensions
+from aftersales.measure.dimensions import dimension_title, filled_unit_dimensions, find_dimension, with_dimensions
 from aftersales.model.errors import AftersalesError, MetricError, ParameterError
 from aftersales.model.settings import Workspace, open_workspace
 from aftersales.publish.board import Board
@@ -64,7 +64,9 @@ def open_page(name: str, given: Mapping[str, object]) -> Page:
 class Page:
     """The state of one open page and the boards that show it."""
 
-    def __init__(self, name: str, workspace: Workspace, sidecar: Sidecar, values: dict[str, Value], address: str) -> None:
+    def __init__(
+        self, name: str, workspace: Workspace, sidecar: Sidecar, values: dict[str, Value], address: str
+    ) -> None:
         self.name, self.workspace, self.sidecar = name, workspace, sidecar
         self._address_problem = ""
         self.values = self._with_address(values, address)
@@ -112,21 +114,33 @@ class Page:
         if name == "strip":
             return self._guarded(name, self._strip)
         if name not in self._sections:
-            raise ParameterError(f"page {self.name}", f"no section '{name}'", rows=", ".join(self._sections), fix="use one of them")
+            raise ParameterError(
+                f"page {self.name}", f"no section '{name}'", rows=", ".join(self._sections), fix="use one of them"
+            )
         return self._guarded(name, self._sections[name])
 
     def _guarded(self, name: str, make: Section) -> Payload:
         try:
             payload = make(self.scene)
         except AftersalesError as error:
-            payload = section(self.scene, name, "", message=message("refused", error.what, f"{error.rows} {error.fix}".strip()))
+            payload = section(
+                self.scene, name, "", message=message("refused", error.what, f"{error.rows} {error.fix}".strip())
+            )
         except Exception:
             number = uuid.uuid4().hex[:8]
-            _log(self.workspace).error("page %s, section %s, error %s\n%s", self.name, name, number, traceback.format_exc())
-            text = self.scene.say("This section could not be computed. The others still work.", "本节计算失败,其他部分仍可使用。")
+            _log(self.workspace).error(
+                "page %s, section %s, error %s\n%s", self.name, name, number, traceback.format_exc()
+            )
+            text = self.scene.say(
+                "This section could not be computed. The others still work.", "本节计算失败,其他部分仍可使用。"
+            )
             payload = section(self.scene, name, "", message=message("error", text, id=number))
-        payload["facts"] = {**payload.get("facts", {}), "metric_versions": dict(self.scene.metric_versions),
-                            "table_versions": self.scene.snapshot.versions, "as_of": self.scene.as_of.isoformat()}
+        payload["facts"] = {
+            **payload.get("facts", {}),
+            "metric_versions": dict(self.scene.metric_versions),
+            "table_versions": self.scene.snapshot.versions,
+            "as_of": self.scene.as_of.isoformat(),
+        }
         return payload
 
     def refresh(self) -> None:
@@ -184,8 +198,12 @@ class Page:
         for board in self._boards.values():
             for item in board.section.get("tables", []):
                 if item["id"] == event.get("table"):
-                    about = {"page": self.sidecar.title[self.lang], "address": query_of(self.sidecar, self.values),
-                             "as of": self.scene.as_of.isoformat(), **self.scene.metric_versions}
+                    about = {
+                        "page": self.sidecar.title[self.lang],
+                        "address": query_of(self.sidecar, self.values),
+                        "as of": self.scene.as_of.isoformat(),
+                        **self.scene.metric_versions,
+                    }
                     if event.get("format") == "xlsx":
                         mime = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
                         board.send_file(f"{item['id']}.xlsx", mime, tables_to_xlsx([item], about))
@@ -199,32 +217,79 @@ class Page:
         settings = scene.workspace.settings
         problem = None
         if self._address_problem:
-            problem = message("refused", scene.say(f"This address was not understood: {self._address_problem}. Everything is shown.",
-                                                   f"无法识别该地址:{self._address_problem}。现显示全部数据。"))
+            problem = message(
+                "refused",
+                scene.say(
+                    f"This address was not understood: {self._address_problem}. Everything is shown.",
+                    f"无法识别该地址:{self._address_problem}。现显示全部数据。",
+                ),
+            )
         return {
-            "kind": "strip", "id": "strip", "lang": scene.lang, "message": problem, "facts": {},
-            "product": scene.say(settings.name, settings.name_zh), "page_title": self.sidecar.title[scene.lang],
-            "title": None, "lead": self.sidecar.question[scene.lang], "nav": self._navigation(scene),
-            "controls": [self._control(scene, name) for name, parameter in self.sidecar.parameters.items()
-                         if parameter.shown and name != "lang"],
-            "chips": self._chips(scene), "freshness": _freshness(scene), "query": query_of(self.sidecar, self.values),
+            "kind": "strip",
+            "id": "strip",
+            "lang": scene.lang,
+            "message": problem,
+            "facts": {},
+            "product": scene.say(settings.name, settings.name_zh),
+            "page_title": self.sidecar.title[scene.lang],
+            "title": None,
+            "lead": None,
+            "nav": self._navigation(scene),
+            "controls": [
+                self._control(scene, name)
+                for name, parameter in self.sidecar.parameters.items()
+                if parameter.shown and name != "lang"
+            ],
+            "chips": self._chips(scene),
+            "freshness": _freshness(scene),
+            "query": query_of(self.sidecar, self.values),
             "words": {},
         }
 
     def _navigation(self, scene: Scene) -> list[Payload]:
         lang = f"?lang={scene.lang}" if scene.values.get("lang") else ""
-        return [{"title": sidecar.title[scene.lang], "href": f"{name}{lang}", "current": name == self.name}
-                for name, sidecar in sidecars(self.workspace).items() if sidecar.in_navigation]
+        return [
+            {"title": sidecar.title[scene.lang], "href": f"{name}{lang}", "current": name == self.name}
+            for name, sidecar in sidecars(self.workspace).items()
+            if sidecar.in_navigation
+        ]
 
     def _control(self, scene: Scene, name: str) -> Payload:
         parameter = self.sidecar.parameters[name]
-        kind = {"texts": "choices", "choice": "choice", "integer": "number", "number": "number", "text": "text",
-                "date": "date", "month": "month", "flag": "flag"}[parameter.type]
-        titles = parameter.choice_titles
-        values = parameter.choices or (self._dimension_values(scene, name) if parameter.dimension else [])
-        choices = [{"value": value, "label": titles.get(value, {}).get(scene.lang, value)} for value in values]
-        return {"name": name, "label": parameter.title[scene.lang], "type": kind, "value": scene.values[name],
-                "choices": choices, "help": parameter.help.get(scene.lang, "")}
+        kind = {
+            "texts": "choices",
+            "choice": "choice",
+            "integer": "number",
+            "number": "number",
+            "text": "text",
+            "date": "date",
+            "month": "month",
+            "flag": "flag",
+        }[parameter.type]
+        choices = [
+            {"value": value, "label": self._choice_label(scene, name, value)} for value in self._choices(scene, name)
+        ]
+        kind = "choice" if choices and kind == "text" else kind
+        return {
+            "name": name,
+            "label": parameter.title[scene.lang],
+            "type": kind,
+            "value": scene.values[name],
+            "choices": choices,
+            "help": parameter.help.get(scene.lang, ""),
+        }
+
+    def _choices(self, scene: Scene, name: str) -> list[str]:
+        parameter = self.sidecar.parameters[name]
+        if parameter.offers_dimensions:
+            return list(dict.fromkeys([scene.text(name), *filled_unit_dimensions(scene.snapshot)]))
+        return parameter.choices or (self._dimension_values(scene, name) if parameter.dimension else [])
+
+    def _choice_label(self, scene: Scene, name: str, value: str) -> str:
+        parameter = self.sidecar.parameters[name]
+        if parameter.offers_dimensions:
+            return dimension_title(value, scene.lang)
+        return parameter.choice_titles.get(value, {}).get(scene.lang) or scene.label(value)
 
     def _dimension_values(self, scene: Scene, name: str) -> list[str]:
         """Values the filter can take: what the units have, else what the events have."""
@@ -251,7 +316,7 @@ class Page:
             if not parameter.shown or name == "lang" or value == parameter.default:
                 continue
             for item in value if isinstance(value, list) else [value]:
-                shown = parameter.choice_titles.get(str(item), {}).get(scene.lang, str(item))
+                shown = self._choice_label(scene, name, str(item))
                 chips.append({"name": name, "value": item, "text": f"{parameter.title[scene.lang]}: {shown}"})
         return chips
 
@@ -262,8 +327,11 @@ def _freshness(scene: Scene) -> str:
         return scene.say("No data has been loaded yet: aftersales ingest", "尚未载入数据:aftersales ingest")
     deliveries = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").newest_event_at.max())
     loaded = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").loaded_at.max())
-    return scene.say(f"Data to {scene.local_text(deliveries)} · loaded {scene.local_text(loaded)} · as of {scene.local_text(scene.as_of)}",
-                     f"数据截至 {scene.local_text(deliveries)} · 载入于 {scene.local_text(loaded)} · 口径日 {scene.local_text(scene.as_of)}")
+    return scene.say(
+        f"Data to {scene.local_text(deliveries)} · loaded {scene.local_text(loaded)} · "
+        f"as of {scene.local_text(scene.as_of)}",
+        f"数据截至 {scene.local_text(deliveries)} · 载入于 {scene.local_text(loaded)} · 口径日 {scene.local_text(scene.as_of)}",
+    )
 
 
 def _log(workspace: Workspace) -> logging.Logger:

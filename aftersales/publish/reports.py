@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import aftersales
 from sqlalchemy import func, select
 
+import aftersales
 from aftersales.lake.register import ActionChange, Run, open_register
 from aftersales.lake.store import Store
 from aftersales.measure.definitions import metrics
@@ -31,6 +31,7 @@ from aftersales.model.errors import AftersalesError, ParameterError, known_names
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
 from aftersales.publish.board import SECTION_MIME
 from aftersales.publish.pages import ADDRESS_VARIABLE
+from aftersales.publish.scene import Lang
 from aftersales.publish.sidecars import Sidecar, Value, checked_parameters, page_file, page_names, read_sidecar
 
 CELL_SECONDS = 600
@@ -70,8 +71,14 @@ class ReportRun:
         return _plain_json({**content, **facts})  # type: ignore[no-any-return]
 
 
-def run_report(workspace: Workspace, page: str, given: Mapping[str, object], *, started_by: str = "",
-               now: dt.datetime | None = None) -> ReportRun:
+def run_report(
+    workspace: Workspace,
+    page: str,
+    given: Mapping[str, object],
+    *,
+    started_by: str = "",
+    now: dt.datetime | None = None,
+) -> ReportRun:
     """Run `page` and keep the result below `reports/runs/<page>/<run id>/`.
 
     Parameters
@@ -86,7 +93,12 @@ def run_report(workspace: Workspace, page: str, given: Mapping[str, object], *, 
     """
     sidecar = read_sidecar(workspace, page)
     if not sidecar.is_report:
-        raise ParameterError(f"page {page}", "is a page only, not a report", rows=known_names(report_names(workspace)), fix="run one of them")
+        raise ParameterError(
+            f"page {page}",
+            "is a page only, not a report",
+            rows=known_names(report_names(workspace)),
+            fix="run one of them",
+        )
     values = checked_parameters(sidecar, given, page=page)
     started, clock = now or dt.datetime.now(dt.UTC), time.perf_counter()
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
@@ -97,11 +109,27 @@ def run_report(workspace: Workspace, page: str, given: Mapping[str, object], *, 
         sections = _sections(scratch / "notebook.ipynb")
         state, reason = _outcome(problem, sections)
         facts = _facts(sections)
-        run = ReportRun(run_id, page, state, reason, values, facts.pop("table_versions", {}), facts.pop("metric_versions", {}), code_version(),
-                        started.isoformat(timespec="seconds"), round(time.perf_counter() - clock, 3), facts.pop("as_of", ""), _settings_hash(workspace),
-                        _register_version(workspace), facts, str(place / run_id))
+        run = ReportRun(
+            run_id,
+            page,
+            state,
+            reason,
+            values,
+            facts.pop("table_versions", {}),
+            facts.pop("metric_versions", {}),
+            code_version(),
+            started.isoformat(timespec="seconds"),
+            round(time.perf_counter() - clock, 3),
+            facts.pop("as_of", ""),
+            _settings_hash(workspace),
+            _register_version(workspace),
+            facts,
+            str(place / run_id),
+        )
         _write_report(workspace, sidecar, run, scratch)
-        (scratch / "run.json").write_text(json.dumps(run.record(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (scratch / "run.json").write_text(
+            json.dumps(run.record(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+        )
         scratch.rename(place / run_id)
     _remember(workspace, run, started_by)
     return run
@@ -116,11 +144,18 @@ def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) 
     if not (values.get("as_of") or workspace.settings.as_of):
         return None
     store = Store(workspace.lake)
-    same = {"parameters": values, "table_versions": {name: store.version(name) for name in store.names()}, "code_version": code_version(),
-            "register_version": _register_version(workspace), "settings": _settings_hash(workspace)}
+    same = {
+        "parameters": values,
+        "table_versions": {name: store.version(name) for name in store.names()},
+        "code_version": code_version(),
+        "register_version": _register_version(workspace),
+        "settings": _settings_hash(workspace),
+    }
     known = metrics()
     for run in list_runs(workspace, page):
-        definitions_hold = all(name in known and known[name].version == version for name, version in run["metric_versions"].items())
+        definitions_hold = all(
+            name in known and known[name].version == version for name, version in run["metric_versions"].items()
+        )
         if run["state"] == "ok" and definitions_hold and all(run.get(name) == value for name, value in same.items()):
             return run
     return None
@@ -162,14 +197,24 @@ def find_run(workspace: Workspace, run_id: str) -> dict[str, Any]:
     runs = list_runs(workspace, page or None)
     found = runs[:1] if wanted == "latest" else [run for run in runs if run["run_id"] == run_id]
     if not found:
-        raise ParameterError("run", f"no run '{run_id}'", rows=known_names([run["run_id"] for run in runs[:12]]), fix="aftersales report list")
+        raise ParameterError(
+            "run",
+            f"no run '{run_id}'",
+            rows=known_names([run["run_id"] for run in runs[:12]]),
+            fix="aftersales report list",
+        )
     return found[0]
 
 
 def code_version() -> str:
     """Version of the package, with the commit when it runs from a checkout."""
     here = Path(aftersales.__file__).parent
-    answer = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     commit = answer.stdout.strip() if answer.returncode == 0 and (here.parent / ".git").exists() else ""
     return f"{aftersales.__version__}+{commit}" if commit else aftersales.__version__
 
@@ -194,10 +239,22 @@ def _execute(workspace: Workspace, page: str, values: Mapping[str, Value], outpu
 
     with _environment({WORKSPACE_VARIABLE: str(workspace.root), ADDRESS_VARIABLE: ""}):
         try:
-            papermill.execute_notebook(str(page_file(workspace, page)), str(output), parameters=dict(values), kernel_name="python3", cwd=str(workspace.root),
-                                       progress_bar=False, execution_timeout=CELL_SECONDS, autosave_cell_every=0, log_output=False)
+            papermill.execute_notebook(
+                str(page_file(workspace, page)),
+                str(output),
+                parameters=dict(values),
+                kernel_name="python3",
+                cwd=str(workspace.root),
+                kernel_manager_class=f"{__package__}.kernels.PrivateKernelManager",
+                progress_bar=False,
+                execution_timeout=CELL_SECONDS,
+                autosave_cell_every=0,
+                log_output=False,
+            )
         except papermill.PapermillExecutionError as error:
-            return f"cell {error.cell_index}: {error.ename}: {str(error.evalue).splitlines()[0] if error.evalue else ''}"
+            return (
+                f"cell {error.cell_index}: {error.ename}: {str(error.evalue).splitlines()[0] if error.evalue else ''}"
+            )
         except (RuntimeError, TimeoutError) as error:  # the kernel died or a cell took too long
             return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return ""
@@ -233,7 +290,10 @@ def _outcome(problem: str, sections: list[dict[str, Any]]) -> tuple[State, str]:
     notices = {section["id"]: section["message"] for section in body if section.get("message")}
     broken = [f"{name} (error {notice['id']})" for name, notice in notices.items() if notice["kind"] == "error"]
     if problem or broken or not body:
-        return "failed", problem or f"sections failed: {', '.join(broken)}" if broken or problem else "no section was shown"
+        return (
+            "failed",
+            problem or f"sections failed: {', '.join(broken)}" if broken or problem else "no section was shown",
+        )
     refused = [f"{name}: {notice['text']}" for name, notice in notices.items() if notice["kind"] == "refused"]
     shows = any(section.get("charts") or section.get("tables") or section.get("figures") for section in body)
     if not shows and refused:
@@ -260,19 +320,37 @@ def _write_report(workspace: Workspace, sidecar: Sidecar, run: ReportRun, folder
 
     from aftersales.publish.export import report_html
 
-    lang = "zh" if (run.parameters.get("lang") or workspace.settings.language) == "zh" else "en"
+    lang: Lang = "zh" if (run.parameters.get("lang") or workspace.settings.language) == "zh" else "en"
     metrics = ", ".join(f"{name} {version}" for name, version in sorted(run.metric_versions.items()))
-    footer = f"{run.page} · {run.run_id} · as of {run.as_of[:10]} · code {run.code_version}" + (f" · {metrics}" if metrics else "")
+    footer = f"{run.page} · {run.run_id} · as of {run.as_of[:10]} · code {run.code_version}" + (
+        f" · {metrics}" if metrics else ""
+    )
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
-    (folder / "report.html").write_text(report_html(notebook, lang=lang, title=sidecar.title[lang], footer=footer), encoding="utf-8")
+    (folder / "report.html").write_text(
+        report_html(notebook, lang=lang, title=sidecar.title[lang], footer=footer), encoding="utf-8"
+    )
 
 
 def _remember(workspace: Workspace, run: ReportRun, started_by: str) -> None:
     """The run's row in the register."""
     with open_register(workspace) as register, register.session() as session:
-        session.add(Run(run_id=run.run_id, page=run.page, state=run.state, reason=run.reason, parameters=dict(run.parameters), table_versions=dict(run.table_versions),
-                        metric_versions=dict(run.metric_versions), code_version=run.code_version, as_of=dt.datetime.fromisoformat(run.as_of) if run.as_of else None,
-                        started_by=started_by, started_at=dt.datetime.fromisoformat(run.started_at), seconds=run.seconds, folder=run.folder))
+        session.add(
+            Run(
+                run_id=run.run_id,
+                page=run.page,
+                state=run.state,
+                reason=run.reason,
+                parameters=dict(run.parameters),
+                table_versions=dict(run.table_versions),
+                metric_versions=dict(run.metric_versions),
+                code_version=run.code_version,
+                as_of=dt.datetime.fromisoformat(run.as_of) if run.as_of else None,
+                started_by=started_by,
+                started_at=dt.datetime.fromisoformat(run.started_at),
+                seconds=run.seconds,
+                folder=run.folder,
+            )
+        )
 
 
 def _plain_json(value: Any) -> Any:
@@ -283,4 +361,13 @@ def _plain_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["AftersalesError", "ReportRun", "checked_parameters", "code_version", "find_run", "list_runs", "report_names", "run_report"]
+__all__ = [
+    "AftersalesError",
+    "ReportRun",
+    "checked_parameters",
+    "code_version",
+    "find_run",
+    "list_runs",
+    "report_names",
+    "run_report",
+]

@@ -6,6 +6,7 @@ asked for is noted for the run's record.
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
@@ -63,14 +64,36 @@ class Scene:
         """Filters in force on these dimensions; `skip` keeps a chart's own bars clickable."""
         return {name: self.chosen(name) for name in names if name != skip and self.chosen(name)}
 
-    def metric(self, name: str, by: Sequence[str] = (), *, where: Mapping[str, Sequence[str]] | None = None,
-               start: dt.date | None = None, end: dt.date | None = None, period: Period | None = None) -> MetricResult:
+    def metric(
+        self,
+        name: str,
+        by: Sequence[str] = (),
+        *,
+        where: Mapping[str, Sequence[str]] | None = None,
+        start: dt.date | None = None,
+        end: dt.date | None = None,
+        period: Period | None = None,
+    ) -> MetricResult:
         """A metric, computed once per scene; its version is noted for the run."""
         frozen = tuple(sorted((key, tuple(values)) for key, values in (where or {}).items()))
-        result = self.once(("metric", name, tuple(by), frozen, start, end, period), lambda: compute(
-            self.snapshot, name, by, as_of=self.as_of, where=where, start=start, end=end, period=period))
+        result = self.once(
+            ("metric", name, tuple(by), frozen, start, end, period),
+            lambda: compute(
+                self.snapshot, name, by, as_of=self.as_of, where=where, start=start, end=end, period=period
+            ),
+        )
         self.metric_versions[name] = result.metric.version
         return result
+
+    def label(self, value: object) -> str:
+        """A code in the reader's words: the names of the workspace's code lists, else the code without underscores."""
+        if value is None or value != value:
+            return self.say("not stated", "未注明")
+        names = self.once("code names", lambda: _code_names(self.workspace))
+        text = str(value)
+        if text in names:
+            return names[text][self.lang]
+        return text.replace("_", " ") if text.islower() else text
 
     def local_text(self, moment: object) -> str:
         """An instant on the site's clock, `2025-12-31 08:00`."""
@@ -80,14 +103,40 @@ class Scene:
         return pd.Timestamp(moment).tz_convert(zone).strftime("%Y-%m-%d %H:%M")  # type: ignore[arg-type]
 
 
-def section(scene: Scene, id: str, title: str, lead: str = "", **parts: Any) -> Payload:
+def _code_names(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """Code -> names, from the code lists of `data/reference/` that have the columns name_en and name_zh."""
+    names: dict[str, dict[str, str]] = {}
+    for path in sorted(workspace.reference.glob("*.csv")):
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row.get("target_value") and row.get("name_en") and row.get("name_zh"):
+                    names[row["target_value"]] = {"en": row["name_en"], "zh": row["name_zh"]}
+    return names
+
+
+def section(scene: Scene, id: str, title: str, **parts: Any) -> Payload:
     """A section payload; parts are message, answer, figures, charts, tables, links, facts.
 
-    `title` names the section for people who do not see it and in messages; the heading itself stands in the notebook.
+    `title` names the section for people who do not see it and in messages; the heading and what to look for
+    stand in the notebook.
     """
     charts = [chart.payload() if isinstance(chart, Chart) else chart for chart in parts.pop("charts", [])]
-    return {"kind": "section", "id": id, "lang": scene.lang, "title": None, "name": title, "lead": lead or None, "message": None,
-            "answer": None, "figures": [], "tables": [], "links": [], "facts": {}, **parts, "charts": charts}
+    return {
+        "kind": "section",
+        "id": id,
+        "lang": scene.lang,
+        "title": None,
+        "name": title,
+        "lead": None,
+        "message": None,
+        "answer": None,
+        "figures": [],
+        "tables": [],
+        "links": [],
+        "facts": {},
+        **parts,
+        "charts": charts,
+    }
 
 
 def message(kind: Literal["empty", "refused", "weak", "error"], text: str, detail: str = "", id: str = "") -> Payload:
@@ -101,14 +150,32 @@ def column(field: str, title: str, kind: str = "text", *, digits: int | None = N
     return {"field": field, "title": title, "kind": kind, "align": "right" if numeric else "left", "digits": digits}
 
 
-def table(id: str, title: str, columns: list[Payload], rows: pd.DataFrame | list[Mapping[str, Any]], *,
-          filter: Payload | None = None, sorted_by: str | None = None, total: int | None = None) -> Payload:
+def table(
+    id: str,
+    title: str,
+    columns: list[Payload],
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    *,
+    filter: Payload | None = None,
+    sorted_by: str | None = None,
+    total: int | None = None,
+) -> Payload:
     """A table payload; missing values are None."""
-    records = rows if isinstance(rows, list) else rows.astype(object).where(rows.notna(), None).to_dict("records")
+    records = (
+        rows.astype(object).where(rows.notna(), None).to_dict("records") if isinstance(rows, pd.DataFrame) else rows
+    )
     fields = [item["field"] for item in columns]
     plain = [{name: _plain(record.get(name)) for name in fields} for record in records]
-    return {"id": id, "title": title, "columns": columns, "rows": plain, "filter": filter, "sorted": sorted_by,
-            "total": len(plain) if total is None else total, "downloads": ["csv", "xlsx"]}
+    return {
+        "id": id,
+        "title": title,
+        "columns": columns,
+        "rows": plain,
+        "filter": filter,
+        "sorted": sorted_by,
+        "total": len(plain) if total is None else total,
+        "downloads": ["csv", "xlsx"],
+    }
 
 
 def _plain(value: Any) -> Any:

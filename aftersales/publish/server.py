@@ -16,7 +16,7 @@ from typing import Any
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
-from tornado import web
+from tornado.web import HTTPError
 from voila.app import Voila
 from voila.tornado.contentshandler import VoilaContentsHandler
 from voila.tornado.handler import TornadoVoilaHandler
@@ -32,7 +32,7 @@ class PageHandler(TornadoVoilaHandler):
     async def get(self, path: str | None = None) -> None:
         notebook = f"{path or 'index'}.ipynb"
         if not await ensure_async(self.contents_manager.file_exists(notebook)):
-            raise web.HTTPError(404)
+            raise HTTPError(404)
         await super().get(path=notebook)
 
 

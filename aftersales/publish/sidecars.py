@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field, field_validator, model_validator
@@ -27,6 +27,10 @@ MAX_VALUES = 100
 Bilingual = dict[Literal["en", "zh"], str]
 ParameterType = Literal["text", "texts", "choice", "integer", "number", "date", "month", "flag"]
 Value = str | int | float | bool | list[str]
+PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "text": (str,), "choice": (str,), "date": (str,), "month": (str,), "flag": (bool,), "integer": (int,),
+    "number": (int, float), "texts": (list,),
+}  # fmt: skip
 
 
 class Parameter(Document):
@@ -41,6 +45,7 @@ class Parameter(Document):
     minimum: float | None = None
     maximum: float | None = None
     dimension: str | None = Field(default=None, description="Filters this dimension; choices come from the lake")
+    offers_dimensions: bool = Field(default=False, description="Takes the name of a dimension the units have")
     shown: bool = Field(default=True, description="Whether the filter form has it")
 
     @model_validator(mode="after")
@@ -54,9 +59,7 @@ class Parameter(Document):
 
     def problem_with(self, value: object) -> str:
         """What is wrong with `value`; empty when it fits."""
-        expected = {"text": str, "choice": str, "date": str, "month": str, "flag": bool, "integer": int, "number": (int, float),
-                    "texts": list}[self.type]
-        if not isinstance(value, expected) or (isinstance(value, bool) and self.type != "flag"):
+        if not isinstance(value, PYTHON_TYPES[self.type]) or (isinstance(value, bool) and self.type != "flag"):
             return f"{value!r} is no {self.type}"
         if isinstance(value, list):
             if len(value) > MAX_VALUES or not all(isinstance(item, str) and len(item) <= MAX_TEXT for item in value):
@@ -133,8 +136,12 @@ def read_sidecar(workspace: Workspace, page: str) -> Sidecar:
         No such page; the message lists the known ones.
     """
     if not NAME.match(page) or not (workspace.notebooks / f"{page}.ipynb").is_file():
-        raise ParameterError("page", f"no page '{page[:MAX_TEXT]}'", rows=known_names(page_names(workspace)),
-                             fix="aftersales report list --pages")
+        raise ParameterError(
+            "page",
+            f"no page '{page[:MAX_TEXT]}'",
+            rows=known_names(page_names(workspace)),
+            fix="aftersales report list --pages",
+        )
     return read_document(workspace.notebooks / f"{page}.yml", Sidecar, where=f"notebooks/{page}.yml")
 
 
@@ -166,15 +173,21 @@ def checked_parameters(sidecar: Sidecar, given: Mapping[str, object], *, page: s
         if problem:
             problems.append(f"{name}: {problem}")
     if problems:
-        raise ParameterError(f"page {page}", "; ".join(problems), rows=known_names(sidecar.parameters, 40),
-                             fix="nothing was run; mend the parameters")
+        raise ParameterError(
+            f"page {page}",
+            "; ".join(problems),
+            rows=known_names(sidecar.parameters, 40),
+            fix="nothing was run; mend the parameters",
+        )
     return {**sidecar.defaults(), **given}  # type: ignore[dict-item]
 
 
 def parameters_from_texts(sidecar: Sidecar, pairs: Mapping[str, list[str]]) -> dict[str, object]:
     """Texts of an address or command line as values of their types; unknown names are kept, to be refused."""
-    return {name: sidecar.parameters[name].from_texts(texts) if name in sidecar.parameters else texts[-1]
-            for name, texts in pairs.items()}
+    return {
+        name: sidecar.parameters[name].from_texts(texts) if name in sidecar.parameters else texts[-1]
+        for name, texts in pairs.items()
+    }
 
 
 def parameters_from_query(sidecar: Sidecar, query: str) -> dict[str, object]:
@@ -205,4 +218,5 @@ def toggled(values: Mapping[str, Value], name: str, item: str) -> list[str]:
 
 
 def page_file(workspace: Workspace, page: str) -> Path:
+    """The notebook of `page`."""
     return workspace.notebooks / f"{page}.ipynb"

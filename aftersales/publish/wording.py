@@ -25,6 +25,7 @@ def number_kind(metric: Metric) -> Number:
 
 
 def unit_text(metric: Metric, lang: Lang) -> str:
+    """The unit as it stands behind a number."""
     return UNITS[metric.unit][lang == "zh"]
 
 
@@ -40,7 +41,10 @@ def base_text(row: pd.Series, metric: Metric, scene: Scene) -> str:
     if metric.unit == "count":
         return f"n {count:,}"
     if metric.unit in BASES:
-        return scene.say(f"n {count:,} in {base:,.0f} {BASES[metric.unit][0]}", f"n {count:,},基数 {base:,.0f} {BASES[metric.unit][1]}")
+        return scene.say(
+            f"n {count:,} in {base:,.0f} {BASES[metric.unit][0]}",
+            f"n {count:,},基数 {base:,.0f} {BASES[metric.unit][1]}",
+        )
     return scene.say(f"n {count:,} of {base:,.0f}", f"n {count:,} / {base:,.0f}")
 
 
@@ -62,24 +66,57 @@ def change_text(now: pd.Series, before: pd.Series | None, metric: Metric, scene:
     return scene.say(f"{size} against the year before{sure}", f"较上一年 {size}{sure}")
 
 
-def figure(scene: Scene, result: MetricResult, before: MetricResult | None = None, spark: list[float | None] | None = None) -> Payload:
+def figure(
+    scene: Scene, result: MetricResult, before: MetricResult | None = None, spark: list[float | None] | None = None
+) -> Payload:
     """A headline figure: value, unit, interval, n and base, change, state."""
     metric = result.metric
     better = {"higher": "up", "lower": "down"}.get(metric.better)
-    blank: Payload = {"label": metric.title(scene.lang), "value": "–", "unit": "", "low": "", "high": "", "interval": None, "n": "",
-                      "change": None, "better": better, "spark": spark or [], "state": "no_data", "note": None, "href": None}
+    blank: Payload = {
+        "label": metric.title(scene.lang),
+        "value": "–",
+        "unit": "",
+        "low": "",
+        "high": "",
+        "interval": None,
+        "n": "",
+        "change": None,
+        "better": better,
+        "spark": spark or [],
+        "state": "no_data",
+        "note": None,
+        "href": None,
+    }
     if result.state != "ok":
-        return {**blank, "state": "refused" if result.state == "refused" else "no_data", "note": result.refusal(scene.lang)}
+        return {
+            **blank,
+            "state": "refused" if result.state == "refused" else "no_data",
+            "note": result.refusal(scene.lang),
+        }
     row = result.rows.iloc[0]
     kind = number_kind(metric)
     state = "unripe" if not row["ripe"] else "ok"
     note = scene.say("few cases", "样本较少") if row["state"] == "small_n" else None
     prior = before.rows.iloc[0] if before is not None and before.state == "ok" and len(before.rows) else None
     low, value, high = (float(row[name]) for name in ("low", "value", "high"))
-    bounds = [low, value, high, *_span([low, high] + ([float(prior["low"]), float(prior["high"])] if prior is not None else []))]
-    return {**blank, "value": number_text(value, kind), "unit": unit_text(metric, scene.lang), "low": number_text(low, kind),
-            "high": number_text(high, kind), "interval": None if any(b != b for b in bounds) else bounds, "n": base_text(row, metric, scene),
-            "change": change_text(row, prior, metric, scene), "state": state, "note": note}
+    bounds = [
+        low,
+        value,
+        high,
+        *_span([low, high] + ([float(prior["low"]), float(prior["high"])] if prior is not None else [])),
+    ]
+    return {
+        **blank,
+        "value": number_text(value, kind).replace(" ", "\u00a0"),
+        "unit": unit_text(metric, scene.lang),
+        "low": number_text(low, kind),
+        "high": number_text(high, kind),
+        "interval": None if any(b != b for b in bounds) else bounds,
+        "n": base_text(row, metric, scene),
+        "change": change_text(row, prior, metric, scene),
+        "state": state,
+        "note": note,
+    }
 
 
 def _span(values: list[float]) -> list[float]:

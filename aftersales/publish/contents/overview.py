@@ -35,7 +35,11 @@ def _ripe_window(scene: Scene, name: str) -> tuple[dt.date, dt.date, dt.date]:
     ripe = scene.as_of.date() - dt.timedelta(days=metric(name).maturity_days)
     month = pd.Period(ripe, "M")
     last = month if ripe >= month.end_time.date() else month - 1
-    return ((last - 2 * months + 1).start_time.date(), (last - months + 1).start_time.date(), (last + 1).start_time.date())
+    return (
+        (last - 2 * months + 1).start_time.date(),
+        (last - months + 1).start_time.date(),
+        (last + 1).start_time.date(),
+    )
 
 
 def _filters(scene: Scene, name: str, skip: str | None = None) -> dict[str, list[str]] | None:
@@ -50,7 +54,9 @@ def _two_years(scene: Scene, name: str) -> tuple[MetricResult, MetricResult] | N
     if where is None:
         return None
     before, start, end = _ripe_window(scene, name)
-    return scene.metric(name, where=where, start=start, end=end), scene.metric(name, where=where, start=before, end=start)
+    return scene.metric(name, where=where, start=start, end=end), scene.metric(
+        name, where=where, start=before, end=start
+    )
 
 
 def _spark(scene: Scene, name: str) -> list[float | None]:
@@ -67,21 +73,49 @@ def answer(scene: Scene) -> Payload:
     before, start, end = _window(scene)
     title = scene.say("How are we doing?", "售后情况如何?")
     where = _filters(scene, "ticket_count")
-    now, prior = scene.metric("ticket_count", where=where, start=start, end=end), scene.metric("ticket_count", where=where, start=before, end=start)
+    now, prior = (
+        scene.metric("ticket_count", where=where, start=start, end=end),
+        scene.metric("ticket_count", where=where, start=before, end=start),
+    )
     if now.state != "ok":
         other = scene.metric("complaint_count", start=start, end=end)
         if other.state != "ok":
-            return section(scene, "answer", title, message=message("empty", scene.say("Nothing has been loaded for this period.", "该时段没有数据。"), scene.say("aftersales ingest", "aftersales ingest")))
+            return section(
+                scene,
+                "answer",
+                title,
+                message=message(
+                    "empty",
+                    scene.say("Nothing has been loaded for this period.", "该时段没有数据。"),
+                    scene.say("aftersales ingest", "aftersales ingest"),
+                ),
+            )
         now, prior = other, scene.metric("complaint_count", start=before, end=start)
     count, old = int(now.rows["count"].iloc[0]), int(prior.rows["count"].iloc[0]) if prior.state == "ok" else 0
     change = f"{(count / old - 1):+.0%}" if old else ""
-    span = scene.say(f"{start:%b %Y} to {(end - dt.timedelta(days=1)):%b %Y}", f"{start.year}年{start.month}月至{(end - dt.timedelta(days=1)).year}年{(end - dt.timedelta(days=1)).month}月")
+    span = scene.say(
+        f"{start:%b %Y} to {(end - dt.timedelta(days=1)):%b %Y}",
+        f"{start.year}年{start.month}月至{(end - dt.timedelta(days=1)).year}年{(end - dt.timedelta(days=1)).month}月",
+    )
     noun = now.metric.title(scene.lang)
-    text = scene.say(f"{count:,} {noun.lower()} in {span}" + (f", {change} against the {old:,} of the year before." if old else "."),
-                     f"{span}共 {count:,} 件{noun}" + (f",上一年为 {old:,},变化 {change}。" if old else "。"))
+    text = scene.say(
+        f"{count:,} {noun.lower()} in {span}" + (f", {change} against the {old:,} of the year before." if old else "."),
+        f"{span}共 {count:,} 件{noun}" + (f",上一年为 {old:,},变化 {change}。" if old else "。"),
+    )
     moved = _largest_move(scene)
-    return section(scene, "answer", title, answer={"text": f"{text} {moved}".strip(), "detail": scene.say(
-        "Months that are not ripe are left out of every figure; changes whose intervals overlap are called noise.", "未成熟月份不计入任何指标;区间重叠的变化视为误差范围内。"), "tone": "quiet"})
+    return section(
+        scene,
+        "answer",
+        title,
+        answer={
+            "text": f"{text} {moved}".strip(),
+            "detail": scene.say(
+                "Months that are not ripe are left out of every figure; changes whose intervals overlap are called noise.",
+                "未成熟月份不计入任何指标;区间重叠的变化视为误差范围内。",
+            ),
+            "tone": "quiet",
+        },
+    )
 
 
 def _largest_move(scene: Scene) -> str:
@@ -102,11 +136,13 @@ def _largest_move(scene: Scene) -> str:
     kind = number_kind(definition)
     worse = (value > old_value) == (definition.better == "lower")
     verdict = scene.say("worse" if worse else "better", "变差" if worse else "改善")
-    return scene.say(f"What moved most: {definition.title('en').lower()}, {number_text(old_value, kind)} to {number_text(value, kind)} ({verdict}).",
-                     f"变化最大:{definition.title('zh')},由 {number_text(old_value, kind)} 至 {number_text(value, kind)}({verdict})。")
+    return scene.say(
+        f"What moved most: {definition.title('en').lower()}, {number_text(old_value, kind)} to {number_text(value, kind)} ({verdict}).",
+        f"变化最大:{definition.title('zh')},由 {number_text(old_value, kind)} 至 {number_text(value, kind)}({verdict})。",
+    )
 
 
-def _figures(scene: Scene, names: tuple[str, ...], id: str, title: str, lead: str) -> Payload:
+def _figures(scene: Scene, names: tuple[str, ...], id: str, title: str) -> Payload:
     figures = []
     for name in names:
         pair = _two_years(scene, name)
@@ -115,56 +151,93 @@ def _figures(scene: Scene, names: tuple[str, ...], id: str, title: str, lead: st
         if pair[0].state == "no_data" and name == "sla_attainment":
             continue  # the sources do not judge service levels
         figures.append(figure(scene, *pair, spark=_spark(scene, name)))
-    note = None if figures else message("empty", scene.say("These filters do not apply to these measures.", "这些指标没有所选的筛选维度。"))
-    return section(scene, id, title, lead, figures=figures, message=note)
+    note = (
+        None
+        if figures
+        else message(
+            "empty", scene.say("These filters do not apply to these measures.", "这些指标没有所选的筛选维度。")
+        )
+    )
+    return section(scene, id, title, figures=figures, message=note)
 
 
 def field(scene: Scene) -> Payload:
     """Headline figures of the product in the field."""
-    return _figures(scene, FIELD, "field", scene.say("Product in the field", "产品现场表现"), scene.say("Rates per unit-month in service, with 95 % intervals.", "按在用台月计算,附 95 % 区间。"))
+    return _figures(scene, FIELD, "field", scene.say("Product in the field", "产品现场表现"))
 
 
 def service(scene: Scene) -> Payload:
     """Headline figures of the service."""
-    return _figures(scene, SERVICE, "service", scene.say("Service", "服务表现"), scene.say("Medians in calendar hours; satisfaction is the top two boxes.", "时长为自然小时中位数;满意度为最高两档占比。"))
+    return _figures(scene, SERVICE, "service", scene.say("Service", "服务表现"))
 
 
 def over_time(scene: Scene) -> Payload:
     """Tickets, and the complaint rate where there is a population, month by month."""
     before, _, _ = _window(scene)
     title = scene.say("Is it rising?", "是否在上升?")
-    lead = scene.say("Grey months are not ripe.", "灰色月份尚未成熟。")
     charts = []
     counts = scene.metric("ticket_count", where=_filters(scene, "ticket_count"), start=before, period="month")
     if counts.state == "ok":
         rows = counts.rows.assign(n=counts.rows["count"])
-        charts.append(monthly_counts(rows, id="tickets", title=scene.say("Tickets by month", "每月工单量"), quantity=scene.say("Tickets (count)", "工单(件)"), lang=scene.lang))
+        charts.append(
+            monthly_counts(
+                rows,
+                id="tickets",
+                title=scene.say("Tickets by month", "每月工单量"),
+                quantity=scene.say("Tickets (count)", "工单(件)"),
+                lang=scene.lang,
+            )
+        )
     where = _filters(scene, "complaint_rate")
     rate = scene.metric("complaint_rate", where=where, start=before, period="month") if where is not None else None
     if rate is not None and rate.state == "ok":
         rows = rate.rows.assign(n=rate.rows["count"])
-        charts.append(trend(rows, id="complaint_rate", title=scene.say("Complaint rate by month", "每月投诉率"), quantity=quantity(rate.metric, scene.lang), number="rate", lang=scene.lang))
+        charts.append(
+            trend(
+                rows,
+                id="complaint_rate",
+                title=scene.say("Complaint rate by month", "每月投诉率"),
+                quantity=quantity(rate.metric, scene.lang),
+                number="rate",
+                lang=scene.lang,
+            )
+        )
     notice = message("refused", rate.refusal(scene.lang)) if rate is not None and rate.state == "refused" else None
     if not charts:
         notice = notice or message("empty", scene.say("No tickets in this window.", "该时段没有工单。"))
-    return section(scene, "over_time", title, lead, charts=charts, message=notice)
+    return section(scene, "over_time", title, charts=charts, message=notice)
 
 
 def where_from(scene: Scene) -> Payload:
     """Tickets by channel and type; a click filters the page."""
     title = scene.say("Where do they come from?", "来自哪里?")
-    before, start, end = _window(scene)
+    _, start, end = _window(scene)
     charts = []
     for name in ("channel", "ticket_type"):
-        result = scene.metric("ticket_share", [name], where=_filters(scene, "ticket_share", skip=name), start=start, end=end)
+        result = scene.metric(
+            "ticket_share", [name], where=_filters(scene, "ticket_share", skip=name), start=start, end=end
+        )
         if result.state != "ok":
             continue
         rows = result.rows.sort_values("count", ascending=False)
-        rows = rows.assign(k=rows[name], label=rows[name].fillna(scene.say("not stated", "未注明")), n=rows["count"])
-        charts.append(ranked_bars(rows, id=name, title=scene.say(f"Share of tickets by {dimension_title(name).lower()}", f"按{dimension_title(name, 'zh')}的工单占比"), number="share",
-                                  quantity=scene.say("Share of tickets (%)", "工单占比(%)"), name=dimension_title(name, scene.lang), lang=scene.lang, filter=name, selected=scene.chosen(name)))
+        rows = rows.assign(k=rows[name], label=rows[name].map(scene.label), n=rows["count"])
+        charts.append(
+            ranked_bars(
+                rows,
+                id=name,
+                title=scene.say(
+                    f"Share of tickets by {dimension_title(name).lower()}", f"按{dimension_title(name, 'zh')}的工单占比"
+                ),
+                number="share",
+                quantity=scene.say("Share of tickets (%)", "工单占比(%)"),
+                name=dimension_title(name, scene.lang),
+                lang=scene.lang,
+                filter=name,
+                selected=scene.chosen(name),
+            )
+        )
     notice = None if charts else message("empty", scene.say("No tickets in this window.", "该时段没有工单。"))
-    return section(scene, "where_from", title, scene.say("Click a bar to look at that one only; click again to take it back.", "点击条形仅看该项;再次点击可取消。"), charts=charts, message=notice)
+    return section(scene, "where_from", title, charts=charts, message=notice)
 
 
 def symptoms(scene: Scene) -> Payload:
@@ -174,35 +247,102 @@ def symptoms(scene: Scene) -> Payload:
     for source, name in (("ticket", "symptom_code"), ("complaint", "component_group"), ("ticket", "issue_type")):
         try:
             find_dimension(scene.snapshot, source, name)
-            found = pareto(scene.snapshot, source, name, as_of=scene.as_of, start=start, end=end, where=scene.where(*FILTERS) if source == "ticket" else {})
+            found = pareto(
+                scene.snapshot,
+                source,
+                name,
+                as_of=scene.as_of,
+                start=start,
+                end=end,
+                where=scene.where(*FILTERS) if source == "ticket" else {},
+            )
         except MetricError:
             continue
         if found.rows[name].notna().any():
             rows = found.rows[found.rows[name].notna()].head(12)
-            rows = rows.assign(k=rows[name], label=rows[name].str.replace("_", " "), value=rows["count"], n=rows["count"], base=found.total)
-            chart = ranked_bars(rows, id="symptoms", title=scene.say(f"Most frequent: {dimension_title(name).lower()}", f"最常见的{dimension_title(name, 'zh')}"), quantity=scene.say("Tickets (count)", "工单(件)"),
-                                name=dimension_title(name, scene.lang), lang=scene.lang, wide=True)
+            rows = rows.assign(
+                k=rows[name], label=rows[name].map(scene.label), value=rows["count"], n=rows["count"], base=found.total
+            )
+            chart = ranked_bars(
+                rows,
+                id="symptoms",
+                title=scene.say(
+                    f"Most frequent: {dimension_title(name).lower()}", f"最常见的{dimension_title(name, 'zh')}"
+                ),
+                quantity=scene.say("Tickets (count)", "工单(件)"),
+                name=dimension_title(name, scene.lang),
+                lang=scene.lang,
+                wide=True,
+            )
             link = {"text": scene.say("Find the cause", "查找原因"), "href": f"root_cause?lang={scene.lang}"}
             return section(scene, "symptoms", title, charts=[chart], links=[link])
-    return section(scene, "symptoms", title, message=message("empty", scene.say("No symptoms recorded.", "没有故障现象记录。")))
+    return section(
+        scene, "symptoms", title, message=message("empty", scene.say("No symptoms recorded.", "没有故障现象记录。"))
+    )
 
 
 def speed(scene: Scene) -> Payload:
     """First response by channel, with intervals and tails."""
     title = scene.say("Who waits longest?", "谁等得最久?")
-    before, start, end = _ripe_window(scene, "first_response_time")
-    result = scene.metric("first_response_time", ["channel"], where=_filters(scene, "first_response_time", skip="channel") or {}, start=start, end=end)
+    _, start, end = _ripe_window(scene, "first_response_time")
+    result = scene.metric(
+        "first_response_time",
+        ["channel"],
+        where=_filters(scene, "first_response_time", skip="channel") or {},
+        start=start,
+        end=end,
+    )
     if result.state != "ok":
         return section(scene, "speed", title, message=message("empty", result.refusal(scene.lang)))
     rows = result.rows.sort_values("value", ascending=False)
-    rows = rows.assign(k=rows["channel"], label=rows["channel"].fillna(scene.say("not stated", "未注明")), n=rows["count"])
+    rows = rows.assign(k=rows["channel"], label=rows["channel"].map(scene.label), n=rows["count"])
     overall = scene.metric("first_response_time", start=start, end=end).rows["value"].iloc[0]
-    chart = rates_with_intervals(rows, id="speed", title=scene.say("Median hours to the first human reply, by channel", "各渠道首次人工响应时间中位数"), quantity=scene.say("First response (calendar hours, median)", "首次响应(自然小时,中位数)"),
-                                 overall=float(overall), number="rate", name=dimension_title("channel", scene.lang), lang=scene.lang, filter="channel", selected=scene.chosen("channel"), wide=True)
-    columns = [column("label", dimension_title("channel", scene.lang)), column("value", scene.say("Median (h)", "中位数(小时)"), "number", digits=1), column("low", scene.say("Low", "下限"), "number", digits=1),
-               column("high", scene.say("High", "上限"), "number", digits=1), column("count", scene.say("Answered", "已响应"), "number"), column("open", scene.say("No reply or times unusable", "未响应或时间不可用"), "number"), column("base", scene.say("Tickets", "工单"), "number")]
+    chart = rates_with_intervals(
+        rows,
+        id="speed",
+        title=scene.say("Median hours to the first human reply, by channel", "各渠道首次人工响应时间中位数"),
+        quantity=scene.say("First response (calendar hours, median)", "首次响应(自然小时,中位数)"),
+        overall=float(overall),
+        number="rate",
+        name=dimension_title("channel", scene.lang),
+        lang=scene.lang,
+        filter="channel",
+        selected=scene.chosen("channel"),
+        wide=True,
+    )
+    columns = [
+        column("label", dimension_title("channel", scene.lang)),
+        column("value", scene.say("Median (h)", "中位数(小时)"), "number", digits=1),
+        column("low", scene.say("Low", "下限"), "number", digits=1),
+        column("high", scene.say("High", "上限"), "number", digits=1),
+        column("count", scene.say("Answered", "已响应"), "number"),
+        column("open", scene.say("No reply or times unusable", "未响应或时间不可用"), "number"),
+        column("base", scene.say("Tickets", "工单"), "number"),
+    ]
     shown = rows.assign(open=rows["base"] - rows["count"])
-    return section(scene, "speed", title, charts=[chart], tables=[table("speed", scene.say("The same figures", "数据表"), columns, shown, filter={"name": "channel", "field": "label"})])
+    return section(
+        scene,
+        "speed",
+        title,
+        charts=[chart],
+        tables=[
+            table(
+                "speed",
+                scene.say("The same figures", "数据表"),
+                columns,
+                shown,
+                filter={"name": "channel", "field": "label"},
+            )
+        ],
+    )
 
 
-SECTIONS = {"answer": answer, "field": field, "service": service, "over_time": over_time, "where_from": where_from, "symptoms": symptoms, "speed": speed}
+SECTIONS = {
+    "answer": answer,
+    "field": field,
+    "service": service,
+    "over_time": over_time,
+    "where_from": where_from,
+    "symptoms": symptoms,
+    "speed": speed,
+}

@@ -1,0 +1,55 @@
+"""The canonical tables as data."""
+
+from __future__ import annotations
+
+import pytest
+
+from aftersales.lake.store import ARROW_TYPES
+from aftersales.model.errors import SchemaError
+from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, canonical_table, canonical_tables, describe_tables
+
+
+def test_the_canonical_tables_are_these() -> None:
+    assert sorted(canonical_tables()) == ["complaint", "order", "product", "recall", "repair", "survey", "tag", "ticket",
+                                          "ticket_event", "unit"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(canonical_tables()))
+def test_key_clock_and_key_parts_are_columns(name: str) -> None:
+    table = canonical_table(name)
+    known = {*table.columns, *BOOKKEEPING}
+    assert {table.key, table.clock, *table.key_from} <= known
+
+
+@pytest.mark.parametrize("name", sorted(canonical_tables()))
+def test_every_event_time_has_a_clock_and_every_column_both_names(name: str) -> None:
+    for column, spec in canonical_table(name).columns.items():
+        assert spec.en and spec.zh
+        assert (spec.clock == "-") == (spec.type not in ("day", "ts")), column
+
+
+def test_every_type_has_a_home_in_sql_and_in_the_lake() -> None:
+    assert set(SQL_TYPES) == set(ARROW_TYPES)
+    assert str(ARROW_TYPES["ts"]) == "timestamp[us, tz=UTC]"
+
+
+def test_a_site_column_describes_itself() -> None:
+    column = canonical_table("unit").column("x_engine_type")
+    assert (column.type, column.en) == ("cat", "Engine type")
+
+
+@pytest.mark.parametrize("name", ["unit_idd", "X_a", "x_", "x_Ä"])
+def test_an_unknown_column_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(SchemaError, match="known: batch, built_at"):
+        canonical_table("unit").column(name)
+
+
+def test_an_unknown_table_lists_the_known_ones() -> None:
+    with pytest.raises(SchemaError, match="known: complaint, order"):
+        canonical_table("tickets")
+
+
+def test_the_description_has_every_column_once_in_both_languages() -> None:
+    expected = [(name, column) for name, table in canonical_tables().items() for column in [*table.columns, *BOOKKEEPING]]
+    assert [(row["table"], row["column"]) for row in describe_tables()] == expected
+    assert next(row["title"] for row in describe_tables("zh") if row["column"] == "batch") == "批次"
