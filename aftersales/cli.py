@@ -52,7 +52,7 @@ WorkspaceOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 
@@ -87,18 +87,18 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def _print_rows(rows: Sequence[Mapping[Any, Any]], columns: list[str] | None = None) -> None:
-    """Rows as a table on the terminal."""
+def _print_rows(rows: Sequence[Mapping[Any, Any]], columns: Mapping[str, str] | Sequence[str] | None = None) -> None:
+    """Rows as a table on the terminal; `columns` names them, or maps them to shorter heads."""
     if not rows:
         out.print("nothing")
         return
-    names = columns or list(rows[0])
+    heads = columns if isinstance(columns, Mapping) else {name: name for name in columns or list(rows[0])}
     table = Table(box=None, pad_edge=False)
-    for name in names:
+    for name, head in heads.items():
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(head, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
+        table.add_row(*(_cell(row.get(name)) for name in heads))
     out.print(table)
 
 
@@ -255,23 +255,12 @@ def ingest(
     if json_:
         _print_json(records)
         return
-    shown = [
-        "source",
-        "source_file",
-        "table",
-        "rows_read",
-        "accepted",
-        "rejected",
-        "duplicate",
-        "inserted",
-        "corrected",
-        "unchanged",
-        "skipped",
-    ]
+    shown = {"source_file": "file", "table": "table", "rows_read": "read", "accepted": "accepted", "rejected": "rejected",
+             "duplicate": "duplicate", "inserted": "new", "corrected": "corrected", "skipped": "skipped"}  # fmt: skip
     _print_rows(records, shown)
     out.print(
-        "read = accepted + rejected + duplicate; accepted = inserted + corrected + unchanged; "
-        "skipped: the file was loaded before",
+        "read = accepted + rejected + duplicate. new, corrected: of the accepted rows, what was not in the lake yet.\n"
+        "skipped: the file was loaded before, nothing was done. Why rows were rejected: aftersales status",
         style="dim",
     )
 
@@ -353,6 +342,26 @@ def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None
     if len(reasons):
         out.print()
         _print_rows(reasons.head(10).to_dict("records"), ["source", "reason", "kind", "rows"])
+
+
+@app.command()
+def tables(
+    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    lang: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    json_: JsonOption = False,
+) -> None:
+    """Columns of the canonical tables: type, privacy tier, clock and meaning. What a source's YAML can fill.
+
+    Example: aftersales tables ticket
+    """
+    from aftersales.model.tables import canonical_table, describe_tables
+
+    if lang not in ("en", "zh"):
+        raise ParameterError("--lang", f"'{lang}' is neither en nor zh", fix="use one of them")
+    if table is not None:
+        canonical_table(table)
+    rows = [row for row in describe_tables(lang) if table in (None, row["table"])]  # type: ignore[arg-type]
+    _print_json(rows) if json_ else _print_rows(rows)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worlds import DemoWorld, shared_demo
 
 from aftersales.collect.ingest import Delivery, ingest_source
 from aftersales.collect.mapping import Source, read_source
@@ -42,9 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows as a program would export them, quotes where needed."""
-    target = io.StringIO()
-    csv.writer(target, lineterminator="\n").writerows([header, *rows])
+    """Rows as a spreadsheet exports them: CRLF, quotes where needed."""
+    target = io.StringIO(newline="")
+    csv.writer(target).writerows([header, *rows])
     return target.getvalue()
 
 
@@ -97,3 +98,9 @@ class TestWorkspace:
 def workspace(tmp_path: Path) -> TestWorkspace:
     (tmp_path / "workbench.yml").write_text("name: test\ntime_zone: UTC\n", encoding="utf-8")
     return TestWorkspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
+    """The demo world in a workspace; read only. What writes, borrows: `demo.borrow(tmp_path)`."""
+    return shared_demo(tmp_path_factory)

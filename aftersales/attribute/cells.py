@@ -13,13 +13,15 @@ import pandas as pd
 
 from aftersales.lake.store import Snapshot
 from aftersales.measure.definitions import Metric, metric
-from aftersales.measure.dimensions import with_dimensions
-from aftersales.measure.exposure import age_band, epoch_day, fleet, unit_months_by_age
+from aftersales.measure.dimensions import MISSING, Filters, matching
+from aftersales.measure.exposure import age_band, fleet, observed_since, unit_months_by_age, with_service
 from aftersales.measure.grammar import parse
+from aftersales.measure.memory import table_of
+from aftersales.measure.question import first_unripe_day, instant
 from aftersales.model.errors import MetricError
 from aftersales.model.tables import canonical_table
 
-MISSING = "(unknown)"
+__all__ = ["MISSING", "Cells", "failure_cells"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,18 @@ class Cells:
     """Dimensions left out because too few units have them: name -> known share."""
 
 
-def failure_cells(snapshot: Snapshot, name: str, dimensions: Sequence[str], *, as_of: dt.datetime,
-                  start: dt.date | None = None, end: dt.date | None = None,
-                  where: Mapping[str, Sequence[str]] | None = None,
-                  events_where: Mapping[str, Sequence[str]] | None = None, gate: float = 0.9) -> Cells:
+def failure_cells(
+    snapshot: Snapshot,
+    name: str,
+    dimensions: Sequence[str],
+    *,
+    as_of: dt.datetime,
+    start: dt.date | None = None,
+    end: dt.date | None = None,
+    where: Filters | None = None,
+    events_where: Filters | None = None,
+    gate: float = 0.9,
+) -> Cells:
     """The leaf table of the rate `name` over `dimensions`.
 
     Parameters
@@ -53,7 +63,7 @@ def failure_cells(snapshot: Snapshot, name: str, dimensions: Sequence[str], *, a
     where
         Dimension -> values, on events and units alike.
     events_where
-        Column of the event table -> values, on events only (failure mode): the exposure stays that of all units.
+        Dimension of the event table -> values, on events only (failure mode): the exposure stays that of all units.
     gate
         Dimensions known for a smaller share of the units are left out and reported in `skipped`.
 
@@ -65,54 +75,57 @@ def failure_cells(snapshot: Snapshot, name: str, dimensions: Sequence[str], *, a
     definition = metric(name)
     if definition.statistic != "rate":
         raise MetricError(f"metric {name}", "is no rate: a drill-down compares events with exposure",
-                          fix="use complaint_rate or failure_rate")
-    where, events_where = dict(where or {}), dict(events_where or {})
-    ripe_until = as_of.date() - dt.timedelta(days=definition.maturity_days)
-    end = min(end or ripe_until, ripe_until)
+                          fix="use complaint_rate or failure_rate")  # fmt: skip
+    where = dict(where or {})
+    ripe = first_unripe_day(as_of, definition.maturity_days)
+    end = min(end or ripe, ripe)
     units = fleet(snapshot, dimensions, where=where)
-    known = units.units.aggregate(**{d: units.units[d].notnull().mean() for d in dimensions}).execute().iloc[0]
-    skipped = {d: float(known[d]) for d in dimensions if units.units_n and known[d] < gate}
-    dimensions = tuple(d for d in dimensions if d not in skipped)
-    first = start or _first_service(units.units) or end
-    exposure = unit_months_by_age(units, dimensions, first, end)
-    events = _events_by_age(snapshot, definition, dimensions, first, end, where, events_where)
-    keys = [*dimensions, "age_band"]
-    for frame in (exposure, events):
-        for d in dimensions:
-            frame[d] = frame[d].astype(object).where(frame[d].notna(), MISSING).astype(str)
-    exposure["age_band"] = exposure["age_band"].astype("int64")
+    skipped = {d: share for d, share in units.known.items() if units.units_n and share < gate}
+    kept = tuple(d for d in units.known if d not in skipped)
+    first = start or observed_since(snapshot, definition.numerator.table, definition.clock) or end
+    exposure = _with_text(unit_months_by_age(units, kept, first, end), kept)
+    events = _with_text(_events_by_age(snapshot, definition, kept, first, end, where, events_where or {}), kept)
+    keys = [*kept, "age_band"]
     placed = events[events["age_band"].notna()].astype({"age_band": "int64"})
-    leaves = exposure.merge(placed, on=keys, how="left")
+    leaves = exposure.astype({"age_band": "int64"})
+    leaves = leaves.merge(placed, on=keys, how="left") if len(placed) else leaves.assign(failures=0)
     leaves["failures"] = leaves["failures"].fillna(0).astype("int64")
+    leaves = leaves[[*keys, "failures", "unit_months"]].sort_values(keys, ignore_index=True)
     total = int(events["failures"].sum())
-    return Cells(leaves[[*keys, "failures", "unit_months"]], dimensions, total, total - int(leaves["failures"].sum()),
-                 units.units_n, units.estimated_n, first, end, skipped)
+    lost = total - int(leaves["failures"].sum())
+    return Cells(leaves, kept, total, lost, units.units_n, units.estimated_n, first, end, skipped)
 
 
-def _first_service(units: object) -> dt.date | None:
-    first = units.starts.min().execute()  # type: ignore[attr-defined]
-    return None if pd.isna(first) else dt.date(1970, 1, 1) + dt.timedelta(days=int(first))
+def _with_text(frame: pd.DataFrame, dimensions: Sequence[str]) -> pd.DataFrame:
+    """Missing values are a value of their own."""
+    return frame.assign(**{d: frame[d].astype(object).where(frame[d].notna(), MISSING).astype(str) for d in dimensions})
 
 
-def _events_by_age(snapshot: Snapshot, definition: Metric, dimensions: Sequence[str], start: dt.date, end: dt.date,
-                   where: Mapping[str, Sequence[str]], events_where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Events per combination of dimensions and age band; the band is missing where the unit is unknown."""
+def _events_by_age(
+    snapshot: Snapshot,
+    definition: Metric,
+    dimensions: Sequence[str],
+    start: dt.date,
+    end: dt.date,
+    where: Filters,
+    events_where: Filters,
+) -> pd.DataFrame:
+    """Events per combination of dimensions and age band; the band is missing where the unit is not in service."""
     table = definition.numerator.table
-    rows = snapshot.table(table)
+    spec = canonical_table(table)
+    rows = table_of(snapshot, table)
     if definition.numerator.where:
-        rows = rows.filter(parse(definition.numerator.where, rows, clock=definition.clock, where=table))
-    for column, values in events_where.items():
-        rows = rows.filter(rows[column].isin(list(values)))
-    day = rows[definition.clock].date()
-    rows = rows.mutate(_day=day.epoch_days()).filter((day >= start) & (day < end))
-    rows = with_dimensions(snapshot, table, rows, [*dimensions, *where], conformed=True)
-    for name, values in where.items():
-        rows = rows.filter(rows[name].isin(list(values)))
-    service = fleet(snapshot, keep=["unit_id"]).units
-    service = service.select(_serviced=service.unit_id, starts=service.starts, stops=service.stops)
-    rows = rows.left_join(service, rows.unit_id == service._serviced)
-    inside = (rows._day < rows.stops) & (rows._day >= rows.starts) & (rows._day >= epoch_day(start))
-    band = inside.ifelse(age_band(rows._day - rows.starts), None)
-    rows = rows.mutate(age_band=band)
-    key = rows[canonical_table(table).key]
-    return rows.group_by([*dimensions, "age_band"]).aggregate(failures=key.nunique()).execute()
+        rows = rows.filter(parse(definition.numerator.where, rows, spec, clock=definition.clock, where=table))
+    clock = rows[definition.clock]
+    rows = rows.filter((clock >= instant(start)) & (clock < instant(end)))
+    rows = matching(snapshot, table, rows, events_where)
+    rows = rows.select(
+        *dict.fromkeys(c for c in (spec.key, definition.clock, "unit_id", "product_id") if c in rows.columns)
+    )
+    rows = with_service(
+        snapshot, matching(snapshot, table, rows, where, by=dimensions, conformed=True), definition.clock
+    )
+    rows = rows.mutate(age_band=age_band(rows._age_days))
+    key = rows[spec.key]
+    found: pd.DataFrame = rows.group_by([*dimensions, "age_band"]).aggregate(failures=key.nunique()).execute()
+    return found

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from aftersales.attribute.cells import MISSING, Cells
+from aftersales.attribute.leaves import Comparison, Leaves, Mask, leaves_of
 from aftersales.measure.dimensions import PARENTS, dimension_title
 from aftersales.model.statistics import false_discovery_q, rate_excess_p, rate_ratio_interval
 
@@ -70,14 +71,22 @@ class Drilldown:
     def summary(self, lang: str = "en") -> str:
         """One sentence a manager can repeat."""
         if not self.findings:
-            return (f"没有任何组合明显突出(共检查 {self.cells_screened:,} 个单元)。" if lang == "zh" else
-                    f"No combination stands out ({self.cells_screened:,} cells looked at).")
+            if lang == "zh":
+                return f"没有任何组合明显突出(共检查 {self.cells_screened:,} 个单元)。"
+            return f"No combination stands out ({self.cells_screened:,} cells looked at)."
         top = self.findings[0]
+        n, span = f"{top.failures:,}", f"[{top.low:.1f}, {_times(top.high)}]"
         if lang == "zh":
-            return (f"{top.path('zh')}:{top.failures:,} 次,为同龄产品预期的 {top.ratio:.1f} 倍 "
-                    f"[{top.low:.1f}, {top.high:.1f}],多出约 {top.excess:,.0f} 次。")
-        return (f"{top.path()} goes together with {top.failures:,} failures, {top.ratio:.1f} times what units of the same "
-                f"age elsewhere show [{top.low:.1f}, {top.high:.1f}]: about {top.excess:,.0f} too many.")
+            times = f"为同龄产品预期的 {_times(top.ratio)} 倍" if np.isfinite(top.ratio) else "而其余同龄产品没有故障"
+            return f"{top.path('zh')}:{n} 次,{times} {span},多出约 {top.excess:,.0f} 次。"
+        times = f"{_times(top.ratio)} times what units of the same age elsewhere show"
+        if not np.isfinite(top.ratio):
+            times = "while units of the same age elsewhere show none"
+        return f"{top.path()} goes together with {n} failures, {times} {span}: about {top.excess:,.0f} too many."
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f}" if np.isfinite(value) else "∞"
 
 
 def rates_by(cells: Cells, by: Sequence[str]) -> pd.DataFrame:
@@ -91,21 +100,28 @@ def rates_by(cells: Cells, by: Sequence[str]) -> pd.DataFrame:
     Notes
     -----
     Expected failures are indirectly standardised over bands of months in service (Breslow and Day 1987, Statistical
-    Methods in Cancer Research II, 2.3), the guard against Simpson's paradox: batches differ in age.
+    Methods in Cancer Research II, 2.3), the guard against Simpson's paradox: batches differ in age. The standard
+    includes the cell itself: where one cell is most of its age band, its ratio is drawn towards 1.
     """
-    leaves = cells.leaves
-    expected = _expected(leaves)
-    table = leaves.assign(expected=expected).groupby(list(by), sort=True)[["failures", "unit_months", "expected"]].sum().reset_index()
-    total, all_expected = float(table["failures"].sum()), float(table["expected"].sum())
-    rest, rest_expected = total - table["failures"], all_expected - table["expected"]
-    table["ratio"], table["low"], table["high"] = rate_ratio_interval(table["failures"], table["expected"], rest, rest_expected)
-    table["p"] = rate_excess_p(table["failures"], table["expected"], rest, rest_expected)
+    leaves = leaves_of(cells, ())
+    frame = cells.leaves.assign(expected=leaves.expected(leaves.everything))
+    table = frame.groupby(list(by), sort=True)[["failures", "unit_months", "expected"]].sum().reset_index()
+    rest = float(table["failures"].sum()) - table["failures"], float(table["expected"].sum()) - table["expected"]
+    ratio = rate_ratio_interval(table["failures"], table["expected"], *rest)
+    table["ratio"], table["low"], table["high"] = ratio
+    table["p"] = rate_excess_p(table["failures"], table["expected"], *rest)
     table["q"] = false_discovery_q(table["p"])
-    return table.sort_values(["low", "ratio"], ascending=False, ignore_index=True)
+    order = ["low", "ratio", *by]
+    return table.sort_values(order, ascending=[False, False, *[True] * len(by)], ignore_index=True)
 
 
-def drill_down(cells: Cells, *, max_findings: int = MAX_FINDINGS, level: float = FALSE_DISCOVERY_LEVEL,
-               worth_ratio: float = WORTH_RATIO) -> Drilldown:
+def drill_down(
+    cells: Cells,
+    *,
+    max_findings: int = MAX_FINDINGS,
+    level: float = FALSE_DISCOVERY_LEVEL,
+    worth_ratio: float = WORTH_RATIO,
+) -> Drilldown:
     """The cells of one and two dimensions that explain the excess failures, worst first.
 
     Parameters
@@ -123,157 +139,135 @@ def drill_down(cells: Cells, *, max_findings: int = MAX_FINDINGS, level: float =
     Commun. Stat. 26:1481-1496), less ln(cells in the cuboid) + ln(number of cuboids), the price of the choice in
     nats. The order of rows and of dimensions does not matter.
     """
-    dimensions = tuple(sorted(cells.dimensions))
-    leaves = cells.leaves
-    total = int(leaves["failures"].sum())
-    months = float(leaves["unit_months"].sum())
-    cuboids = _cuboids(dimensions)
-    codes = {name: pd.factorize(leaves[name], sort=True) for name in dimensions}
-    alive = np.ones(len(leaves), bool)
-    chosen: list[tuple[dict[str, str], npt.NDArray[np.bool_], float]] = []
+    leaves = leaves_of(cells)
+    total = int(leaves.failures.sum())
+    alive = leaves.everything.copy()
+    chosen: list[tuple[dict[str, str], Mask, float]] = []
     screened = 0
-    while len(chosen) < max_findings and total:
-        table = _score_all(leaves, alive, cuboids, codes)
+    while len(chosen) < max_findings and total and leaves.codes:
+        table = _screened(leaves, alive)
         screened = max(screened, len(table))
-        table = table[table["q"] <= level]
-        table = table[(table["score"] > 0) & (table["low"] > 1) & (table["ratio"] >= worth_ratio)]
-        table = table[~table["has_missing"]]
-        if table.empty:
+        worthy = table[(table["q"] <= level) & (table["score"] > 0) & (table["low"] > 1)]
+        worthy = worthy[(worthy["ratio"] >= worth_ratio) & ~worthy["has_missing"]]
+        if worthy.empty:
             break
-        cell = _refined(table, leaves, alive, worth_ratio)
-        mask = _inside(leaves, cell) & alive
-        row = table[table["cell"].map(lambda found, cell=cell: found == cell)]
-        q = float(row["q"].iloc[0]) if len(row) else level
-        chosen.append((cell, mask, q))
+        cell = _refined(worthy, _Search(leaves, alive, worth_ratio))
+        mask = leaves.inside(cell) & alive
+        chosen.append((cell, mask, _q_of(table, cell)))
         alive &= ~mask
     findings = [_finding(leaves, alive, cell, mask, q, total) for cell, mask, q in chosen]
-    findings = [finding for finding in findings if finding.low > 1]
-    return Drilldown(tuple(sorted(findings, key=lambda finding: -finding.excess)), screened, cells.dimensions, total, months)
+    worst_first = sorted((item for item in findings if item.low > 1), key=lambda item: -item.excess)
+    return Drilldown(tuple(worst_first), screened, cells.dimensions, total, float(leaves.unit_months.sum()))
+
+
+def _q_of(table: pd.DataFrame, cell: Mapping[str, str]) -> float:
+    return float(table.loc[table["cell"].map(lambda other: other == cell), "q"].iloc[0])
 
 
 def _cuboids(dimensions: Sequence[str]) -> list[tuple[str, ...]]:
     """All single dimensions and pairs; a dimension is never crossed with the one that contains it."""
-    pairs = [pair for pair in itertools.combinations(dimensions, 2)
-             if pair[1] not in PARENTS.get(pair[0], ()) and pair[0] not in PARENTS.get(pair[1], ())]
+    pairs = [
+        pair
+        for pair in itertools.combinations(dimensions, 2)
+        if pair[1] not in PARENTS.get(pair[0], ()) and pair[0] not in PARENTS.get(pair[1], ())
+    ]
     return [*((name,) for name in dimensions), *pairs]
 
 
-def _expected(leaves: pd.DataFrame, alive: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float64]:
-    """Failures each leaf would have at the rate of its age band among `alive` leaves."""
-    base = leaves if alive is None else leaves[alive]
-    sums = base.groupby("age_band")[["failures", "unit_months"]].sum()
-    rate = (sums["failures"] / sums["unit_months"]).reindex(leaves["age_band"]).fillna(0.0).to_numpy()
-    return np.asarray(rate * leaves["unit_months"].to_numpy(), dtype=float)
-
-
-def _score_all(leaves: pd.DataFrame, alive: npt.NDArray[np.bool_], cuboids: Sequence[tuple[str, ...]],
-               codes: Mapping[str, tuple[npt.NDArray[np.intp], pd.Index]]) -> pd.DataFrame:
+def _screened(leaves: Leaves, alive: Mask) -> pd.DataFrame:
     """Every cell of every cuboid with enough failures: counts, ratio, p, q over all of them, score."""
-    failures = np.where(alive, leaves["failures"].to_numpy(float), 0.0)
-    expected = np.where(alive, _expected(leaves, alive), 0.0)
+    failures = np.where(alive, leaves.failures, 0.0)
+    expected = np.where(alive, leaves.expected(alive), 0.0)
     total, all_expected = failures.sum(), expected.sum()
-    parts = []
-    for cuboid in cuboids:
-        key, size = np.zeros(len(leaves), np.int64), 1
-        for name in cuboid:
-            key = key * len(codes[name][1]) + codes[name][0]
-            size *= len(codes[name][1])
-        n, e = np.bincount(key, failures, size), np.bincount(key, expected, size)
-        places = np.flatnonzero((n >= MIN_FAILURES) & (e > 0))
-        price = np.log(max(int((e > 0).sum()), 1)) + np.log(len(cuboids))
-        parts.append(pd.DataFrame({"cell": [_cell(cuboid, place, codes) for place in places], "n": n[places], "e": e[places],
-                                   "price": price, "size": len(cuboid)}))
+    cuboids = _cuboids(tuple(leaves.codes))
+    parts = [_counted(leaves, cuboid, failures, expected, np.log(len(cuboids))) for cuboid in cuboids]
     table = pd.concat(parts, ignore_index=True)
-    rest, rest_e = total - table["n"], all_expected - table["e"]
-    table["ratio"], table["low"], table["high"] = rate_ratio_interval(table["n"], table["e"], rest, rest_e)
-    table["p"] = rate_excess_p(table["n"], table["e"], rest, rest_e)
-    table["q"] = false_discovery_q(table["p"])
-    scale = total / all_expected if all_expected else 1.0
-    gain = _log_gain(table["n"], table["e"] * scale) + _log_gain(rest, rest_e * scale)
+    n, e = table["n"].to_numpy(float), table["e"].to_numpy(float)
+    rest, rest_e = total - n, np.maximum(all_expected - e, 0.0)
+    table["ratio"], table["low"], table["high"] = rate_ratio_interval(n, e, rest, rest_e)
+    table["q"] = false_discovery_q(rate_excess_p(n, e, rest, rest_e))
+    gain = _log_gain(n, e) + _log_gain(rest, rest_e)  # expected adds up to the failures: both are the total
     table["score"] = np.where(table["ratio"] > 1, gain, 0.0) - table["price"]
     table["has_missing"] = table["cell"].map(lambda cell: MISSING in cell.values())
     return table
 
 
-def _log_gain(n: pd.Series, e: pd.Series) -> npt.NDArray[np.float64]:
-    n_, e_ = n.to_numpy(float), e.to_numpy(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((n_ > 0) & (e_ > 0), n_ * np.log(n_ / np.where(e_ > 0, e_, 1.0)), 0.0)
+def _counted(
+    leaves: Leaves, cuboid: tuple[str, ...], failures: npt.NDArray[np.float64], expected: npt.NDArray[np.float64],
+    price: float,
+) -> pd.DataFrame:  # fmt: skip
+    """Failures and expected failures of the cells of one cuboid that have enough of them."""
+    keys, place = leaves.cells_of(cuboid)
+    n, e = np.bincount(place, failures, len(keys)), np.bincount(place, expected, len(keys))
+    kept = np.flatnonzero((n >= MIN_FAILURES) & (e > 0))
+    price += np.log(max(int((e > 0).sum()), 1))
+    named = [leaves.cell(cuboid, int(keys[i])) for i in kept]
+    return pd.DataFrame({"cell": pd.Series(named, dtype=object), "n": n[kept], "e": e[kept], "price": price,
+                         "size": len(cuboid)})  # fmt: skip
 
 
-def _cell(cuboid: tuple[str, ...], place: int, codes: Mapping[str, tuple[npt.NDArray[np.intp], pd.Index]]) -> dict[str, str]:
-    values: list[str] = []
-    for name in reversed(cuboid):
-        place, code = divmod(int(place), len(codes[name][1]))
-        values.append(str(codes[name][1][code]))
-    return dict(zip(cuboid, reversed(values), strict=True))
+def _log_gain(n: npt.NDArray[np.float64], e: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    counts = (n > 0) & (e > 0)
+    return np.where(counts, n * np.log(np.where(counts, n, 1.0) / np.where(counts, e, 1.0)), 0.0)
 
 
-def _refined(table: pd.DataFrame, leaves: pd.DataFrame, alive: npt.NDArray[np.bool_], worth_ratio: float) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Search:
+    """What is left of the leaves, and the comparisons that decide between a cell and its relatives."""
+
+    leaves: Leaves
+    alive: Mask
+    worth_ratio: float
+
+    def stays_in_excess(self, parent: Mapping[str, str], child: Mapping[str, str]) -> bool:
+        """Whether the parent without the child still fails more than everything outside the parent."""
+        whole = self.leaves.inside(parent)
+        return self._exceeds(whole & ~self.leaves.inside(child), ~whole)
+
+    def adds_to(self, parent: Mapping[str, str], child: Mapping[str, str]) -> bool:
+        """Whether the child fails more than the rest of its parent."""
+        inside = self.leaves.inside(child)
+        return self._exceeds(inside, self.leaves.inside(parent) & ~inside)
+
+    def _exceeds(self, inside: Mask, against: Mask) -> bool:
+        found = self.leaves.compared(inside & self.alive, against & self.alive)
+        return found.low > 1 and found.ratio >= self.worth_ratio
+
+
+def _refined(table: pd.DataFrame, search: _Search) -> dict[str, str]:
     """The best-scoring cell, exchanged for its parent or child when that tells the same story better.
 
     A parent is named when it stays in excess without the child; a child when it carries nearly all of the
-    parent's excess.
+    parent's excess and fails more than the rest of the parent. Ties go to fewer dimensions.
     """
-    best = table.sort_values(["score", "size"], ascending=[False, True]).iloc[0]
-    cell = dict(best["cell"])
-    if len(cell) == 1:
-        (name, value), = cell.items()
-        children = table[table["cell"].map(lambda other: len(other) == 2 and other.get(name) == value)]
-        excess = best["n"] - best["e"]
-        carrying = children[(children["n"] - children["e"]) >= CARRIED * excess]
-        for child in carrying.sort_values("score", ascending=False)["cell"]:
-            if not _stays_in_excess(leaves, alive, cell, dict(child), worth_ratio):
-                return dict(child)
-        return cell
+    best = table.sort_values(["score", "size"], ascending=[False, True], kind="stable").iloc[0]
+    cell: dict[str, str] = dict(best["cell"])
+    return _child_or_self(table, search, cell, best) if len(cell) == 1 else _parent_or_self(search, cell)
+
+
+def _child_or_self(table: pd.DataFrame, search: _Search, cell: dict[str, str], best: pd.Series) -> dict[str, str]:
+    ((name, value),) = cell.items()
+    children = table[table["cell"].map(lambda other: len(other) == 2 and other.get(name) == value)]
+    carrying = children[(children["n"] - children["e"]) >= CARRIED * (best["n"] - best["e"])]
+    for child in carrying.sort_values("score", ascending=False, kind="stable")["cell"]:
+        if search.adds_to(cell, child) and not search.stays_in_excess(cell, child):
+            return dict(child)
+    return cell
+
+
+def _parent_or_self(search: _Search, cell: dict[str, str]) -> dict[str, str]:
     parents = [{name: value} for name, value in cell.items()]
-    standing = [parent for parent in parents if _stays_in_excess(leaves, alive, parent, cell, worth_ratio)]
-    if len(standing) == 1 and not _adds_to(leaves, alive, standing[0], cell, worth_ratio):
+    standing = [parent for parent in parents if search.stays_in_excess(parent, cell)]
+    if len(standing) == 1 and not search.adds_to(standing[0], cell):
         return standing[0]
     return cell
 
 
-def _ratio_of(leaves: pd.DataFrame, alive: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_],
-              against: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Ratio of two sets of leaves at equal age, and its low end."""
-    expected = _expected(leaves, alive & against)
-    n = leaves["failures"].to_numpy(float)
-    ratio, low, _ = rate_ratio_interval(n[inside & alive].sum(), expected[inside & alive].sum(),
-                                        n[against & alive].sum(), expected[against & alive].sum())
-    return float(ratio), float(low)
-
-
-def _stays_in_excess(leaves: pd.DataFrame, alive: npt.NDArray[np.bool_], parent: Mapping[str, str], child: Mapping[str, str],
-                     worth_ratio: float) -> bool:
-    """Whether the parent without the child still fails more than everything outside the parent."""
-    whole = _inside(leaves, parent)
-    ratio, low = _ratio_of(leaves, alive, whole & ~_inside(leaves, child), ~whole)
-    return low > 1 and ratio >= worth_ratio
-
-
-def _adds_to(leaves: pd.DataFrame, alive: npt.NDArray[np.bool_], parent: Mapping[str, str], child: Mapping[str, str],
-             worth_ratio: float) -> bool:
-    """Whether the child fails more than the rest of its parent."""
-    inside, whole = _inside(leaves, child), _inside(leaves, parent)
-    ratio, low = _ratio_of(leaves, alive, inside, whole & ~inside)
-    return low > 1 and ratio >= worth_ratio
-
-
-def _inside(leaves: pd.DataFrame, cell: Mapping[str, str]) -> npt.NDArray[np.bool_]:
-    mask = np.ones(len(leaves), bool)
-    for name, value in cell.items():
-        mask &= (leaves[name] == value).to_numpy()
-    return mask
-
-
-def _finding(leaves: pd.DataFrame, alive: npt.NDArray[np.bool_], cell: Mapping[str, str], mask: npt.NDArray[np.bool_],
-             q: float, total: int) -> Finding:
+def _finding(leaves: Leaves, alive: Mask, cell: Mapping[str, str], mask: Mask, q: float, total: int) -> Finding:
     """The figures of a chosen cell against the rest that is left after all findings are taken out."""
-    expected = _expected(leaves, alive)
-    n = leaves["failures"].to_numpy(float)
-    failures, base = float(n[mask].sum()), float(expected[mask].sum())
-    ratio, low, high = rate_ratio_interval(failures, base, n[alive].sum(), expected[alive].sum())
-    excess = failures - base
-    months = float(leaves["unit_months"].to_numpy()[mask].sum())
-    return Finding(dict(cell), int(failures), months, base, float(ratio), float(low), float(high), q, excess,
-                   excess / total if total else 0.0)
+    found: Comparison = leaves.compared(mask, alive)
+    excess = found.failures - found.expected
+    months = float(leaves.unit_months[mask].sum())
+    share = excess / total if total else 0.0
+    figures = (found.expected, found.ratio, found.low, found.high, q, excess, share)
+    return Finding(dict(cell), int(found.failures), months, *figures)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from aftersales.lake.store import Snapshot
-from aftersales.measure.dimensions import find_dimension, with_dimensions
+from aftersales.measure.dimensions import Filters, find_dimension, matching
+from aftersales.measure.memory import table_of
+from aftersales.measure.question import instant, utc
 from aftersales.model.statistics import share_interval
 from aftersales.model.tables import canonical_table
 
@@ -28,9 +29,19 @@ class Pareto:
         return self.rows
 
 
-def pareto(snapshot: Snapshot, table: str, dimension: str, *, as_of: dt.datetime, start: dt.date | None = None,
-           end: dt.date | None = None, where: Mapping[str, Sequence[str]] | None = None) -> Pareto:
+def pareto(
+    snapshot: Snapshot,
+    table: str,
+    dimension: str,
+    *,
+    as_of: dt.datetime,
+    start: dt.date | None = None,
+    end: dt.date | None = None,
+    where: Filters | None = None,
+) -> Pareto:
     """Events of `table` per value of `dimension`, most frequent first; an unknown value is a group of its own.
+
+    A filter on `dimension` itself is passed over: the other groups stay to be seen.
 
     Raises
     ------
@@ -38,21 +49,15 @@ def pareto(snapshot: Snapshot, table: str, dimension: str, *, as_of: dt.datetime
         Rows of the table do not have the dimension.
     """
     spec = canonical_table(table)
-    rows = snapshot.table(table)
-    day = rows[spec.clock].date()
-    rows = rows.filter(day <= as_of.date())
-    rows = rows.filter(day >= start) if start else rows
-    rows = rows.filter(day < end) if end else rows
-    where = where or {}
     described = find_dimension(snapshot, table, dimension)
-    for name, values in where.items():
-        if name != dimension:  # each filter on its own, so that a multi-label filter does not multiply rows
-            matching = with_dimensions(snapshot, table, rows, [name])
-            keys = matching.filter(matching[name].isin(list(values)))[spec.key]
-            rows = rows.filter(rows[spec.key].isin(keys))
-    spread = with_dimensions(snapshot, table, rows, [dimension])
-    key = spread[spec.key]
-    counts = spread.group_by(dimension).aggregate(count=key.nunique()).execute()
+    rows = table_of(snapshot, table)
+    clock = rows[spec.clock]
+    tomorrow = utc(as_of).date() + dt.timedelta(days=1)
+    inside = clock < instant(min(end or tomorrow, tomorrow))
+    rows = rows.filter(inside & (clock >= instant(start)) if start else inside)
+    others = {name: values for name, values in (where or {}).items() if name != dimension}
+    rows = matching(snapshot, table, rows, others, by=[dimension])
+    counts = rows.group_by(dimension).aggregate(count=rows[spec.key].nunique()).execute()
     total = int(rows[spec.key].nunique().execute())
     counts = counts.sort_values(["count", dimension], ascending=[False, True], na_position="last", ignore_index=True)
     counts["share"] = counts["count"] / total if total else 0.0

@@ -21,6 +21,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from aftersales.collect.connectors.files import (
+    UNNUMBERED,
     ReceivedFile,
     check_unchanged,
     examine,
@@ -188,7 +189,7 @@ def _load_table(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, m
     load.store.merge(name, changes, schema=arrow_schema(table, site), key=table.key, partition="yr",
                      message=_facts(load))
     if name == load.source.primary:  # what hangs on a rejected row is left out with it
-        connection.execute("create or replace table rejected_rows as select _row from staged where _reasons is not null "
+        connection.execute("create or replace temp table rejected_rows as select _row from staged where _reasons is not null "
                            "union select _row from met where what = 'foreign'")
     _write_quarantine(load, connection, name, mapping)
     return replace(final, seconds=round(time.perf_counter() - started, 3))
@@ -201,19 +202,12 @@ def _facts(load: _Load) -> dict[str, str]:
 def _staged_ledger(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table,
                    mapping: TableMapping) -> Delivery:
     """Make `staged`: typed rows with reasons; `repeated`: rows of one key, the one that counts first."""
-    offered = "raw" if name == load.source.primary else "(select * from raw anti join rejected_rows using (_row))"
-    typed = typed_query(load.source, name, table, mapping, load.code_lists, offered)
     has_clock = table.clock in mapping.columns
-    year = f"coalesce(strftime({quoted(table.clock)}, '%Y'), '0000')" if has_clock else "'0000'"
-    connection.execute(f"""
-        create or replace table staged as
-        select {"row_number() over ()" if mapping.split else "_row"} as _id, *,
-               {_content_hash(table, mapping)} as row_hash, {year} as yr
-        from ({typed})""")
+    _stage(load, connection, name, table, mapping)
     key = quoted(table.key)
     newest_first = f"(partition by {key} order by _version desc nulls last, _id desc)"
     connection.execute(f"""
-        create or replace table repeated as
+        create or replace temp table repeated as
         with many as (select {key} as k from staged where _reasons is null group by all having count(*) > 1)
         select _id, _row, row_number() over {newest_first} as place,
                row_hash <> first_value(row_hash) over {newest_first} as differs
@@ -233,13 +227,52 @@ def _staged_ledger(load: _Load, connection: duckdb.DuckDBPyConnection, name: str
                     loaded_at=load.loaded_at, ingest_run_id=load.run_id)
 
 
+def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table, mapping: TableMapping) -> None:
+    """Make `staged` with `_id` (one per row) and `_row` (row of the file); all readers at once where it can be done."""
+    is_primary = name == load.source.primary
+    offered = "raw" if is_primary else "(select * from raw anti join rejected_rows using (_row))"
+
+    def stage(offered: str) -> None:
+        typed = typed_query(load.source, name, table, mapping, load.code_lists, offered)
+        connection.execute(f"""
+            create or replace table staged_rows as
+            select * exclude (_received), {_content_hash(table, mapping)} as row_hash, {_year(table, mapping)} as yr,
+                   case when _reasons is not null or _set_aside is not null then to_json(_received)::varchar end as _raw
+            from ({typed})""")
+
+    if is_primary and mapping.split is None and not mapping.where and _exists(connection, UNNUMBERED):
+        try:
+            stage(UNNUMBERED)
+            connection.execute("create or replace view staged as "
+                               "select rowid + 1 as _id, * replace (rowid + 1 as _row) from staged_rows")
+            return
+        except duckdb.Error as error:
+            if "null_padding" not in str(error):
+                raise
+    stage(offered)
+    connection.execute(f"create or replace view staged as "
+                       f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows")
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, view: str) -> bool:
+    return bool(_one(connection, f"select count(*) from duckdb_views() where view_name = {literal(view)}")[0])
+
+
+def _year(table: Table, mapping: TableMapping) -> str:
+    if table.clock not in mapping.columns:
+        return "'0000'"
+    clock = quoted(table.clock)
+    utc = f"make_timestamp(epoch_us({clock}))" if table.column(table.clock).type == "ts" else clock
+    return f"coalesce(lpad(year({utc})::varchar, 4, '0'), '0000')"
+
+
 def _content_hash(table: Table, mapping: TableMapping) -> str:
     """SQL of a fingerprint of the row's values: neither the order of the mapping nor a new, empty column changes it."""
     columns = sorted(column for column in _columns(table, mapping) if column != "known_at")
     values = {column: f"epoch_us({quoted(column)})" if table.column(column).type == "ts" else quoted(column)
               for column in columns}
     content = ", ".join(f"{literal(column + '=')} || {value}::varchar" for column, value in values.items())
-    return f"(md5_number_lower(concat_ws(chr(31), {content})) >> 1)::bigint"
+    return f"('0x' || left(sha1(concat_ws(chr(31), {content})), 15))::bigint"
 
 
 def _instant(microseconds: int | None) -> dt.datetime | None:
@@ -264,7 +297,7 @@ def _compared(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delive
     paths = data_files(current)
     held = f"(select * from {parquet_scan(paths)} where superseded_at is null)" if paths else ""
     connection.execute(f"""
-        create or replace table met as
+        create or replace temp table met as
         select s._id, s._row, s.{key} as k, c.row_hash as old_hash, c.yr as old_year, c.source_system as held_by,
                -- a correction is known since its own version or clock when that is later, else since it was loaded
                coalesce(case when s._version > c.known_at then s._version end,
@@ -314,25 +347,27 @@ def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: 
     """Keep every rejected row, every value set aside and every repeated row that differs, with its raw text."""
     differs = "false" if mapping.version else "place > 1 and differs"  # an older version is no contradiction
     connection.execute(f"""
-        create or replace table aside as
-        select _row, 'row' as kind, _reasons as reasons from staged where _reasons is not null
-        union all select _row, 'row', ['key:held_by_' || held_by] from met where what = 'foreign'
-        union all select _row, 'value', _set_aside from staged where _set_aside is not null and _reasons is null
-        union all select _row, 'duplicate', ['key:repeated_with_other_content'] from repeated where {differs}""")
-    count, = _one(connection, "select count(*) from aside")
+        create or replace temp table aside as
+        select _row, 'row' as kind, _reasons as reasons, _raw from staged where _reasons is not null
+        union all select _row, 'value', _set_aside, _raw from staged where _set_aside is not null and _reasons is null
+        union all select _row, 'row', ['key:held_by_' || held_by], null from met where what = 'foreign'
+        union all select _row, 'duplicate', ['key:repeated_with_other_content'], null from repeated where {differs}""")
+    count, unknown = _one(connection, "select count(*), count(*) filter (_raw is null) from aside")
     if not count:
         return
+    if unknown:  # good rows: their text has to be read again
+        connection.execute("""
+            update aside set _raw = r.text from (
+                select _row, to_json(_offered)::varchar as text from raw as _offered
+                where _row in (select _row from aside where _raw is null)
+            ) as r where r._row = aside._row and aside._raw is null""")
     prefix = f"{load.file.sha256[:32]}/{load.mapping_hash}/{name}/"
     rows = connection.execute(f"""
-        with each as (select _row, kind, list_sort(list_distinct(flatten(list(reasons)))) as reasons
-                      from aside group by _row, kind)
-        select {literal(prefix)} || a._row || '/' || a.kind as quarantine_id, a.kind,
-               {literal(load.source.name)} as source, {literal(name)} as "table",
-               {literal(load.file.name)} as source_file, a._row as source_row, a.reasons,
-               to_json(r)::varchar as raw, {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at,
-               {literal(load.run_id)} as ingest_run_id
-        from each as a join (select * from raw where _row in (select _row from aside)) as r using (_row)
-        order by a._row, a.kind""").to_arrow_table()
+        select {literal(prefix)} || _row || '/' || kind as quarantine_id, kind,
+               {literal(load.source.name)} as source, {literal(name)} as "table", {literal(load.file.name)} as source_file,
+               _row as source_row, list_sort(list_distinct(flatten(list(reasons)))) as reasons, any_value(_raw) as raw,
+               {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at, {literal(load.run_id)} as ingest_run_id
+        from aside group by _row, kind order by _row, kind""").to_arrow_table()
     _add_system_rows(load, "quarantine", rows, "quarantine_id", f"starts_with(quarantine_id, {literal(prefix)})")
 
 

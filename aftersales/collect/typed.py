@@ -30,18 +30,25 @@ from aftersales.model.tables import Column, Table
 _OFFSET = r":[0-9]{2}(\.[0-9]+)? ?(Z|z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
 _JSON_DATE = r"^/Date\((-?[0-9]{1,15})(?:([+-][0-9]{2})([0-9]{2}))?\)/$"
 _EUROPEAN = r"^[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]*)?$"
-_SHORT = "['%Y-%m-%dT%H:%M%z', '%Y-%m-%d %H:%M%z']"  # no seconds: the cast does not take an offset after them
+# offsets the cast does not take: after a blank, or after minutes
+_SHORT = "['%Y-%m-%dT%H:%M%z', '%Y-%m-%d %H:%M%z', '%Y-%m-%d %H:%M %z', '%Y-%m-%d %H:%M:%S %z']"
+
+# few values have blanks around them: the costly trim is kept for those. Branches of a case are tried in this order;
+# the parts of an "or" would be reordered while it runs
+_TRIM = f"trim(x, {literal(BLANKS)})"
+_BLANK_ENDS = ("x < '!'", *(f"ends_with(x, {literal(blank)})" for blank in BLANKS))
 
 MACROS = f"""
 create or replace temp macro trimmed(x) as
-    case when x < '!' or {" or ".join(f"ends_with(x, {literal(blank)})" for blank in BLANKS)}
-              or (x >= '\u00a0' and regexp_matches(x, '^[\u00a0\u3000\ufeff]'))
-         then trim(x, {literal(BLANKS)}) else x end;
+    case {" ".join(f"when {test} then {_TRIM}" for test in _BLANK_ENDS)}
+         when x >= '\u00a0' then case when regexp_matches(x, '^[\u00a0\u3000\ufeff]') then {_TRIM} else x end
+         else x end;
 create or replace temp macro narrow(x) as
     case when strlen(x) = length(x) or not regexp_matches(x, '[\uff01-\uff5e\u3000]') then x
          else translate(x, {literal(WIDE)}, {literal(NARROW)}) end;
 create or replace temp macro iso_instant(x, zone) as
-    case when not regexp_matches(x, {literal(_OFFSET)}) then timezone(zone, try_cast(x as timestamp))
+    case when x like '____-__-__ __:__:__' or not regexp_matches(x, {literal(_OFFSET)})
+         then timezone(zone, try_cast(x as timestamp))
          else coalesce(try_cast(x as timestamptz), try_strptime(x, {_SHORT})) end;
 create or replace temp macro json_date_ms(x) as try_cast(regexp_extract(x, {literal(_JSON_DATE)}, 1) as bigint);
 create or replace temp macro json_date_sign(x) as regexp_extract(x, {literal(_JSON_DATE)}, 2);
@@ -61,10 +68,12 @@ class _Field:
     zone: str
     codes: Mapping[str, str]
     required: bool
+    twin: str
+    """The first field with the same text, type and rules; the steps are done once for both."""
 
     def at(self, step: str) -> str:
         """The column that holds this field after a step."""
-        return quoted(f"_{step}_{self.name}")
+        return quoted(f"_{step}_{self.twin}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def typed_query(source: Source, name: str, table: Table, mapping: TableMapping,
     """SELECT of the typed rows of one table.
 
     Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected: a list, or
-    null), `_set_aside` (why values were blanked: a list, or null).
+    null), `_set_aside` (why values were blanked: a list, or null), `_received` (the raw row, a struct).
     """
     fields = _fields(source, table, mapping, code_lists)
     aliases = {column: f"_s{i}" for i, column in enumerate(dict.fromkeys(
@@ -103,21 +112,24 @@ def typed_query(source: Source, name: str, table: Table, mapping: TableMapping,
     offered = _offered(mapping, raw, is_primary=name == source.primary)
     trimmed = "".join(f", trimmed({_raw(column)}) as {alias}" for column, alias in aliases.items())
     return f"""
-        with trimmed as (select _row, _bad{trimmed} from {offered} as r),
+        with trimmed as (select _row, _bad, _offered as _received{trimmed} from {offered} as _offered),
         texts as (select *{_step("t", _text, fields, aliases, source)} from trimmed),
         plain as (select *{_step("p", _plain, fields)} from texts),
         casts as (select *{_step("c", _cast, fields)} from plain),
         vals as (select *{_step("v", _value, fields)} from casts)
-        select {", ".join(out)}, _row, {_reasons([check for check in every if check.rejects])} as _reasons,
+        select {", ".join(out)}, _row, _received, {_reasons([check for check in every if check.rejects])} as _reasons,
                {_reasons([check for check in every if not check.rejects])} as _set_aside
         from vals"""
 
 
 def _fields(source: Source, table: Table, mapping: TableMapping,
             code_lists: Mapping[str, Mapping[str, str]]) -> dict[str, _Field]:
+    twins: dict[tuple[str, str], str] = {}
+
     def field(name: str, spec: ColumnSpec, column: Column, required: bool) -> _Field:
         codes = code_lists[spec.map_file] if spec.map_file else spec.map
-        return _Field(name, spec, column, spec.time_zone or source.time_zone, codes, required or spec.required)
+        twin = twins.setdefault((column.type, spec.model_dump_json()), name)
+        return _Field(name, spec, column, spec.time_zone or source.time_zone, codes, required or spec.required, twin)
 
     parts = [] if table.key in mapping.columns else table.key_from
     needed = {table.key, "known_at", *parts}
@@ -129,12 +141,12 @@ def _fields(source: Source, table: Table, mapping: TableMapping,
 
 def _step(step: str, expression: Callable[..., str | None], fields: Mapping[str, _Field], *more: object) -> str:
     """`, expression as "_step_column"` for every field the step does something for."""
-    made = [(expression(field, *more), field.at(step)) for field in fields.values()]
+    made = [(expression(field, *more), field.at(step)) for field in fields.values() if field.name == field.twin]
     return "".join(f",\n{sql} as {name}" for sql, name in made if sql is not None)
 
 
 def _raw(column: str) -> str:
-    return "r._label" if column == PART else f"r.{quoted(column)}"
+    return f"_offered.{'_label' if column == PART else quoted(column)}"
 
 
 def _offered(mapping: TableMapping, raw: str, *, is_primary: bool) -> str:

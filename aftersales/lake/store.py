@@ -24,7 +24,7 @@ from typing import Any
 import duckdb
 import ibis
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from ibis.backends.duckdb import Backend
 
@@ -67,7 +67,14 @@ WRITER = "aftersales"
 partitions they touch. So a key classified as new cannot have been written in between."""
 
 KEEP_VERSIONS = {"delta.logRetentionDuration": "interval 3650 days"}  # reports cite versions
-PARQUET = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=100_000)
+
+def _writer(schema: pa.Schema) -> WriterProperties:
+    """Small row groups, little memory; a dictionary only where values repeat (building one costs half the write)."""
+    repeating = {name for table in canonical_tables().values() for name, spec in table.columns.items() if spec.type == "cat"}
+    repeating |= {"yr", "source_system", "source_file", "ingest_run_id", "kind", "source", "table"}
+    plain = {name: ColumnProperties(dictionary_enabled=False) for name in schema.names if name not in repeating}
+    return WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=100_000, column_properties=plain)
+
 
 
 def arrow_schema(table: Table, site_columns: list[str] | None = None) -> pa.Schema:
@@ -177,7 +184,7 @@ class Store:
     """The Delta tables below one folder."""
 
     def __init__(self, root: Path) -> None:
-        if strange := sorted(set("[]|%\\") & set(str(root))):
+        if strange := sorted(set("[]|%\\?*") & set(str(root))):
             raise SettingsError(str(root), f"the path has {' '.join(strange)}, which the lake cannot hold",
                                 fix="move the workspace, or set folders.lake in workbench.yml")
         self.root = root
@@ -278,7 +285,8 @@ class Store:
         commit = CommitProperties(custom_metadata=dict(message), max_commit_retries=0,
                                   app_transactions=[Transaction(WRITER, current.version() + 1)])
         if wanted.closures is None or not wanted.closures.num_rows:
-            write_deltalake(current, wanted.inserts, mode="append", schema_mode="merge", writer_properties=PARQUET,
+            write_deltalake(current, wanted.inserts, mode="append", schema_mode="merge",
+                            writer_properties=_writer(wanted.inserts.schema),
                             commit_properties=commit)
         else:
             _merge_into(current, wanted, key, partition, commit)
@@ -313,7 +321,7 @@ def _merge_into(current: DeltaTable, changes: Changes, key: str, partition: str 
         values = ", ".join(literal(value) for value in sorted(set(rows[partition].to_pylist())))
         predicate += f" and t.{partition} = s.{partition} and t.{partition} in ({values})"
     (current.merge(rows, predicate, source_alias="s", target_alias="t", merge_schema=True, commit_properties=commit,
-                   writer_properties=PARQUET)
+                   writer_properties=_writer(inserts.schema))
      .when_matched_update({"superseded_at": "s.superseded_at"}, predicate="s._closes")
      .when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns}, predicate="not s._closes")
      .execute())

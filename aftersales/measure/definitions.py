@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import ibis
 from pydantic import Field, model_validator
 
-from aftersales.model.documents import Document, read_document
-from aftersales.model.errors import MetricError, known_names
-from aftersales.model.tables import canonical_tables
+from aftersales.measure.grammar import HELP, parse
+from aftersales.model.documents import Document, Problem, read_document
+from aftersales.model.errors import MetricError, SettingsError, known_names
+from aftersales.model.tables import SITE_PREFIX, Table, canonical_tables
 
 Statistic = Literal["count", "share_of_total", "rate", "share", "quantile", "net_score"]
 Unit = Literal["count", "share", "per_10k_units", "per_10k_unit_months", "hours", "points"]
 
 SCALE = {"per_10k_units": 10_000.0, "per_10k_unit_months": 10_000.0}
+
+UNITS: Mapping[str, tuple[str, ...]] = {
+    "count": ("count",), "share_of_total": ("share",), "share": ("share",), "quantile": ("hours",),
+    "net_score": ("points",), "rate": ("per_10k_units", "per_10k_unit_months"),
+}  # fmt: skip
+"""The units a statistic can come in."""
+
+EXPOSURE_UNITS = {"units": "per_10k_units", "unit_months": "per_10k_unit_months"}
+
+_IBIS_TYPES = {"int": "int64", "num": "float64", "bool": "boolean", "day": "date", "ts": "timestamp('UTC')"}
 
 
 class Counted(Document):
@@ -62,18 +76,29 @@ class Metric(Document):
     source: str
     reviewed: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
 
+    @classmethod
+    def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
+        """Tables, clocks and expressions that do not exist or cannot be read, each at its line."""
+        numerator = content.get("numerator")
+        name = numerator.get("table") if isinstance(numerator, dict) else None
+        if not isinstance(name, str):
+            return []
+        tables = canonical_tables()
+        if name not in tables:
+            return [(("numerator", "table"), f"no table '{name}'; {known_names(tables)}")]
+        return [*_clock_problems(tables[name], content.get("clock")), *_expression_problems(tables[name], content)]
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Metric:
-        tables = canonical_tables()
-        if self.numerator.table not in tables:
-            raise ValueError(f"no table '{self.numerator.table}'; {known_names(tables)}")
-        columns = tables[self.numerator.table].columns
-        if self.clock not in columns or columns[self.clock].type != "ts":
-            raise ValueError(f"clock '{self.clock}' is no instant of {self.numerator.table}")
         if (self.statistic == "rate") != (self.denominator.exposure is not None):
             raise ValueError("a rate, and only a rate, is divided by an exposure")
         if (self.statistic == "quantile") != bool(self.numerator.value):
             raise ValueError("a quantile, and only a quantile, needs numerator.value")
+        wanted = UNITS[self.statistic]
+        if self.denominator.exposure:
+            wanted = (EXPOSURE_UNITS[self.denominator.exposure],)
+        if self.unit not in wanted:
+            raise ValueError(f"a {self.statistic} has the unit {' or '.join(wanted)}, not {self.unit}")
         return self
 
     @property
@@ -85,8 +110,54 @@ class Metric(Document):
         return self.name_zh if lang == "zh" else self.name
 
 
-def _dictionary_folder() -> Path:
-    return Path(str(resources.files("aftersales.measure") / "dictionary"))
+def _clock_problems(table: Table, clock: object) -> list[Problem]:
+    if not isinstance(clock, str) or (clock in table.columns and table.columns[clock].type == "ts"):
+        return []
+    instants = [name for name, column in table.columns.items() if column.type == "ts"]
+    return [(("clock",), f"'{clock}' is no instant of {table.name.lower()}; {known_names(instants)}")]
+
+
+def _expression_problems(table: Table, content: dict[Any, Any]) -> list[Problem]:
+    """What is wrong with `where` and `value`, read against the columns of the table and any site columns named."""
+    problems: list[Problem] = []
+    for part, key in (("numerator", "where"), ("numerator", "value"), ("denominator", "where")):
+        text = content.get(part, {}).get(key) if isinstance(content.get(part, {}), dict) else None
+        if not isinstance(text, str) or not text:
+            continue
+        site = dict.fromkeys(re.findall(rf"\b{SITE_PREFIX}[a-z0-9_]+", text), "string")
+        columns = {name: _IBIS_TYPES.get(column.type, "string") for name, column in table.columns.items()}
+        try:
+            found = parse(text, ibis.table({**site, **columns}, name="rows"), table, clock=table.clock, where=part)
+        except MetricError as error:
+            problems.append(((part, key), error.what + (f"; {error.fix}" if error.fix != HELP else "")))
+            continue
+        wanted = "number" if key == "value" else "condition"
+        if not (found.type().is_numeric() if key == "value" else found.type().is_boolean()):
+            problems.append(((part, key), f"'{text}' is no {wanted}"))
+    return problems
+
+
+def read_dictionary(folder: Path) -> dict[str, Metric]:
+    """Every metric of a folder by id.
+
+    Raises
+    ------
+    SettingsError
+        Definitions break their schema: all problems of all files at once.
+    """
+    found, errors = {}, []
+    for path in sorted(folder.glob("*.yml")):
+        try:
+            found[path.stem] = read_document(path, Metric, where=f"dictionary/{path.name}")
+        except SettingsError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        rows = "\n         ".join(f"{error.where}: {error.rows or error.what}" for error in errors)
+        raise SettingsError("dictionary", f"{len(errors)} definitions break their schema", rows=rows,
+                            fix="mend the lines named above")  # fmt: skip
+    return found
 
 
 @functools.cache
@@ -98,8 +169,7 @@ def metrics() -> dict[str, Metric]:
     SettingsError
         A definition breaks its schema.
     """
-    return {path.stem: read_document(path, Metric, where=f"dictionary/{path.name}")
-            for path in sorted(_dictionary_folder().glob("*.yml"))}
+    return read_dictionary(Path(str(resources.files("aftersales.measure") / "dictionary")))
 
 
 def metric(name: str) -> Metric:
@@ -117,5 +187,5 @@ def metric(name: str) -> Metric:
     """
     known = metrics()
     if name not in known:
-        raise MetricError("metric", f"no metric '{name}'", rows=known_names(known), fix="aftersales metric list")
+        raise MetricError("metric", f"no metric '{name}'", rows=known_names(known, 40), fix="aftersales metric list")
     return known[name]

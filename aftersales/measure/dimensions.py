@@ -6,28 +6,47 @@ may be several per row. For a rate both sides must use the same one, so there on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ibis
 import ibis.expr.types as ir
 
 from aftersales.lake.store import Snapshot
+from aftersales.measure.memory import once, table_of
 from aftersales.model.errors import MetricError, known_names
 from aftersales.model.tables import SITE_PREFIX, canonical_table
 
 UNIT_SIDE = ("batch", "supplier", "fw_version", "sw_version", "line", "process_step", "region", "country",
              "channel_sold", "status", "build_quarter", "build_month")  # fmt: skip
 PRODUCT_SIDE = ("model", "family", "category", "brand", "generation")
-COMPARED = ("batch", "supplier", "region", "country", "fw_version", "sw_version", "channel_sold", "line", "process_step")
+COMPARED = (
+    "batch",
+    "supplier",
+    "region",
+    "country",
+    "fw_version",
+    "sw_version",
+    "channel_sold",
+    "line",
+    "process_step",
+)
 """Unit columns a drill-down looks at; a build month or quarter is told by the batch."""
-PARENTS: Mapping[str, tuple[str, ...]] = {"model": ("family",), "region": ("country",)}
+PARENTS: Mapping[str, tuple[str, ...]] = {
+    "model": ("family", "brand", "category"), "region": ("country",), "build_month": ("build_quarter",),
+}  # fmt: skip
 """Coarser dimensions that contain a finer one: never crossed with it."""
+
+MISSING = "(unknown)"
+"""How a missing value of a dimension reads; in a filter it asks for the rows that have none."""
 
 TITLES: Mapping[str, tuple[str, str]] = {
     "build_quarter": ("Build quarter", "生产季度"), "build_month": ("Build month", "生产月份"),
     "component": ("Component", "部件"), "component_group": ("Component group", "部件大类"),
-}
+}  # fmt: skip
+
+Filters = Mapping[str, Sequence[str]]
+"""Dimension -> values; a row has to have one of them, in every dimension."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ def dimension_title(name: str, lang: str = "en") -> str:
 
 
 def find_dimension(snapshot: Snapshot, table: str, name: str, *, conformed: bool = False) -> Dimension:
-    """Where `name` lives for rows of `table`.
+    """Where `name` lives for rows of `table`: in the row itself, its unit, its product or its labels.
 
     Parameters
     ----------
@@ -75,51 +94,52 @@ def find_dimension(snapshot: Snapshot, table: str, name: str, *, conformed: bool
         Rows of that table do not reach it.
     """
     has = canonical_table(table).columns
-    by_unit = table == "unit" or ("unit_id" in has and snapshot.has_rows("unit"))
+    by_unit = table == "unit" or ("unit_id" in has and (conformed or snapshot.has_rows("unit")))
     by_product = by_unit or "product_id" in has
-    if by_unit and _is_unit_dimension(snapshot, name) and (conformed or not _is_own(snapshot, table, name)):
+    if not conformed and _is_own(snapshot, table, name):
+        return Dimension(name, "own")
+    if by_unit and _is_unit_dimension(snapshot, name):
         return Dimension(name, "own" if table == "unit" else "unit")
     if by_product and name in PRODUCT_SIDE:
         return Dimension(name, "product")
-    if not conformed and _is_own(snapshot, table, name):
-        return Dimension(name, "own")
-    if not conformed and name.removesuffix("_group") in tag_sets(snapshot, table):
+    if not conformed and _tag_set(snapshot, table, name):
         return Dimension(name, "tag")
-    known = [*UNIT_SIDE, *PRODUCT_SIDE] if conformed else [*has, *PRODUCT_SIDE, *tag_sets(snapshot, table)]
+    sides = [*(UNIT_SIDE if by_unit else ()), *(PRODUCT_SIDE if by_product else ())]
+    known = sides if conformed else [*has, *sides, *tag_sets(snapshot, table)]
     side = "the units in service" if conformed else f"rows of {table}"
-    raise MetricError(f"dimension {name}", f"{side} do not have it", rows=known_names(known, 40),
-                      fix="ask for one of them, or fill it in the source's mapping")
-
-
-def filled_unit_dimensions(snapshot: Snapshot, most: int = 2000) -> list[str]:
-    """Dimensions of the units with two to `most` values, site columns too: those worth comparing by."""
-    if not snapshot.has_rows("unit"):
-        return []
-    units = snapshot.table("unit")
-    columns = [name for name in units.columns if name in COMPARED or name.startswith(SITE_PREFIX)]
-    counted = units.aggregate(**{name: units[name].nunique() for name in columns}).execute().iloc[0]
-    return ["model", *(name for name in columns if 1 < counted[name] <= most)]
+    raise MetricError(f"dimension {name}", f"{side} do not have it", rows=known_names(set(known), 60),
+                      fix="ask for one of them, or fill it in the source's mapping")  # fmt: skip
 
 
 def _is_own(snapshot: Snapshot, table: str, name: str) -> bool:
-    return name in snapshot.table(table).columns and name not in ("product_id",)
+    return name in table_of(snapshot, table).columns and name != "product_id"
 
 
 def _is_unit_dimension(snapshot: Snapshot, name: str) -> bool:
-    return name in UNIT_SIDE or (name.startswith(SITE_PREFIX) and name in snapshot.table("unit").columns)
+    return name in UNIT_SIDE or (name.startswith(SITE_PREFIX) and name in table_of(snapshot, "unit").columns)
 
 
 def tag_sets(snapshot: Snapshot, table: str) -> list[str]:
     """Names of the multi-label columns rows of `table` have."""
     if not snapshot.has_rows("tag"):
         return []
-    tags = snapshot.table("tag")
-    found = tags.filter(tags.source_table == table).select("tag_set").distinct().execute()
-    return sorted(found["tag_set"].dropna())
+
+    def read() -> Mapping[str, list[str]]:
+        found = table_of(snapshot, "tag").select("source_table", "tag_set").distinct().execute().dropna()
+        return {str(name): sorted(rows["tag_set"]) for name, rows in found.groupby("source_table")}
+
+    return once(snapshot, "tag sets", read).get(table, [])
 
 
-def with_dimensions(snapshot: Snapshot, table: str, rows: ir.Table, names: Iterable[str], *,
-                    conformed: bool = False) -> ir.Table:
+def _tag_set(snapshot: Snapshot, table: str, name: str) -> str:
+    """The tag set `name` is, or the one whose groups it is; empty when it is none."""
+    known = tag_sets(snapshot, table)
+    return next((stem for stem in (name, name.removesuffix("_group")) if stem in known), "")
+
+
+def with_dimensions(
+    snapshot: Snapshot, table: str, rows: ir.Table, names: Iterable[str], *, conformed: bool = False
+) -> ir.Table:
     """`rows` of `table` with the columns `names`; one row per label where a dimension has several."""
     dimensions = [find_dimension(snapshot, table, name, conformed=conformed) for name in dict.fromkeys(names)]
     unit_side = [d.name for d in dimensions if d.home == "unit"]
@@ -136,6 +156,31 @@ def with_dimensions(snapshot: Snapshot, table: str, rows: ir.Table, names: Itera
     return rows
 
 
+def matching(
+    snapshot: Snapshot, table: str, rows: ir.Table, where: Filters, *, by: Iterable[str] = (), conformed: bool = False
+) -> ir.Table:
+    """`rows` of `table` with the dimensions `by`, only those that match `where`.
+
+    A filter on labels keeps the rows that have one of them, each once; when the rows are also split by these labels,
+    only the labels asked for are kept.
+    """
+    by = tuple(dict.fromkeys(by))
+    homes = {name: find_dimension(snapshot, table, name, conformed=conformed) for name in where}
+    for name, values in where.items():
+        if homes[name].is_multiple and name not in by:
+            rows = _having_label(snapshot, table, rows, name, values)
+    plain = [name for name in where if not homes[name].is_multiple or name in by]
+    rows = with_dimensions(snapshot, table, rows, [*by, *plain], conformed=conformed)
+    return rows.filter([is_one_of(rows[name], where[name]) for name in plain]) if plain else rows
+
+
+def is_one_of(column: ir.Value, values: Sequence[str]) -> ir.BooleanValue:
+    """Whether the value is one of `values`; `(unknown)` among them also takes rows that have none."""
+    wanted = [values] if isinstance(values, str) else list(values)
+    found = column.isin(wanted).fill_null(False)
+    return found | column.isnull() if MISSING in wanted else found
+
+
 def _built(units: ir.Table, names: Iterable[str]) -> dict[str, ir.Value]:
     """Dimensions that are read off the build date."""
     built = units.built_at
@@ -145,7 +190,7 @@ def _built(units: ir.Table, names: Iterable[str]) -> dict[str, ir.Value]:
 
 
 def _join_unit(snapshot: Snapshot, rows: ir.Table, names: list[str], *, needs_product: bool) -> ir.Table:
-    units = snapshot.table("unit")
+    units = table_of(snapshot, "unit")
     units = units.mutate(**_built(units, names))
     wanted = {name: units[name] for name in names}
     if needs_product:
@@ -160,16 +205,42 @@ def _join_unit(snapshot: Snapshot, rows: ir.Table, names: list[str], *, needs_pr
 
 
 def _join_product(snapshot: Snapshot, rows: ir.Table, names: list[str]) -> ir.Table:
-    products = snapshot.table("product")
+    products = table_of(snapshot, "product")
     side = products.select(_product=products.product_id, **{name: products[name] for name in names})
+    rows = rows.drop(*[name for name in names if name in rows.columns])  # a complaint has a category of its own
     return rows.left_join(side, rows.product_id == side._product).drop("_product")
 
 
-def _join_tag(snapshot: Snapshot, table: str, rows: ir.Table, name: str) -> ir.Table:
-    tag_set = name.removesuffix("_group")
-    tags = snapshot.table("tag")
-    value = tags.tag_group if name.endswith("_group") else tags.tag
+def _labels(snapshot: Snapshot, table: str, name: str) -> ir.Table:
+    """The labels `name` of rows of `table`: `_source` and the label, each pair once."""
+    tags = table_of(snapshot, "tag")
+    tag_set = _tag_set(snapshot, table, name)
+    value = tags.tag if name == tag_set else tags.tag_group
     side = tags.filter((tags.source_table == table) & (tags.tag_set == tag_set))
-    side = side.select(_source=side.source_id, **{name: value}).distinct()
+    return side.select(_source=side.source_id, **{name: value}).distinct()
+
+
+def _join_tag(snapshot: Snapshot, table: str, rows: ir.Table, name: str) -> ir.Table:
+    side = _labels(snapshot, table, name)
     rows = rows.drop(name) if name in rows.columns else rows
     return rows.left_join(side, rows[canonical_table(table).key] == side._source).drop("_source")
+
+
+def _having_label(snapshot: Snapshot, table: str, rows: ir.Table, name: str, values: Sequence[str]) -> ir.Table:
+    key = rows[canonical_table(table).key]
+    labels = _labels(snapshot, table, name)
+    wanted = [values] if isinstance(values, str) else list(values)
+    found = key.isin(labels.filter(labels[name].isin(wanted))._source)
+    if MISSING in wanted:  # rows without any label
+        found = found | ~key.isin(labels.filter(labels[name].notnull())._source)
+    return rows.filter(found)
+
+
+def filled_unit_dimensions(snapshot: Snapshot, most: int = 2000) -> list[str]:
+    """Dimensions of the units with two to `most` values, site columns too: those worth comparing by."""
+    if not snapshot.has_rows("unit"):
+        return []
+    units = snapshot.table("unit")
+    columns = [name for name in units.columns if name in COMPARED or name.startswith(SITE_PREFIX)]
+    counted = units.aggregate(**{name: units[name].nunique() for name in columns}).execute().iloc[0]
+    return ["model", *(name for name in columns if 1 < counted[name] <= most)]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 from aftersales.lake.engine import connect
 from aftersales.lake.store import Snapshot, Store
@@ -84,9 +85,14 @@ class Page:
             found = checked_parameters(self.sidecar, parameters_from_query(self.sidecar, address), page=self.name)
         except ParameterError as error:
             self._address_problem = error.what
-            return values
+            return {**values, **self._language_of(address)}
         given = parameters_from_query(self.sidecar, address)
         return {**values, **{name: found[name] for name in given}}
+
+    def _language_of(self, address: str) -> dict[str, Value]:
+        """The language of an address that is wrong elsewhere, so that its reader can read why."""
+        asked = parse_qs(address.lstrip("?")).get("lang", [""])[-1]
+        return {"lang": asked} if "lang" in self.values and asked in ("en", "zh") else {}
 
     def _new_scene(self) -> Scene:
         snapshot, as_of = self._snapshot()
@@ -154,13 +160,13 @@ class Page:
     def _on_event(self, event: dict[str, Any]) -> None:
         """What the reader did. Anyone who sees the page can send anything: unknown names and values change nothing."""
         if event.get("kind") == "download":
-            self._download(event)
+            self._download_or_log(event)
             return
         try:
             wanted = self._wanted(event)
             self.values = checked_parameters(self.sidecar, {**self.values, **wanted}, page=self.name)
-        except (ParameterError, KeyError, TypeError):
-            _log(self.workspace).warning("page %s refused an event of kind %s", self.name, str(event.get("kind"))[:20])
+        except (ParameterError, KeyError, TypeError, ValueError):
+            _log(self.workspace).warning("page %s refused an event of kind %r", self.name, str(event.get("kind"))[:20])
         else:
             self._address_problem = ""
         self.refresh()
@@ -170,8 +176,8 @@ class Page:
         if kind == "toggle":
             return {event["name"]: self._toggled(event["name"], event["value"])}
         if kind == "toggle_pair":
-            pairs = zip(event["names"], event["values"], strict=True)
-            return {name: self._toggled(name, value) for name, value in pairs}
+            (first, second), (value, other) = event["names"], event["values"]
+            return {first: self._toggled(first, value), second: self._toggled(second, other)}
         if kind == "set":
             return {event["name"]: self._typed(event["name"], event["value"])}
         if kind == "lang":
@@ -183,15 +189,26 @@ class Page:
 
     def _toggled(self, name: str, value: object) -> object:
         parameter = self.sidecar.parameters[name]
+        if not isinstance(value, str | int | float):
+            raise TypeError("a toggle takes one plain value")
         if parameter.type == "texts":
             return toggled(self.values, name, str(value))
-        return parameter.default if self.values[name] == str(value) else str(value)
+        wanted = self._typed(name, value)
+        return parameter.default if self.values[name] == wanted else wanted
 
     def _typed(self, name: str, value: object) -> object:
         """Form fields send texts and lists of texts."""
         if isinstance(value, str) and self.sidecar.parameters[name].type != "texts":
             return self.sidecar.parameters[name].from_texts([value])
         return [value] if isinstance(value, str) else value
+
+    def _download_or_log(self, event: Mapping[str, Any]) -> None:
+        """Send the file; when that fails the board must still hear an answer, or it stays busy."""
+        try:
+            self._download(event)
+        except Exception:
+            _log(self.workspace).error("page %s, download\n%s", self.name, traceback.format_exc())
+            self.refresh()
 
     def _download(self, event: Mapping[str, Any]) -> None:
         """Send the rows of one table as they are shown."""

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -295,12 +296,17 @@ def _outcome(problem: str, sections: list[dict[str, Any]]) -> tuple[State, str]:
             problem or f"sections failed: {', '.join(broken)}" if broken or problem else "no section was shown",
         )
     refused = [f"{name}: {notice['text']}" for name, notice in notices.items() if notice["kind"] == "refused"]
-    shows = any(section.get("charts") or section.get("tables") or section.get("figures") for section in body)
+    shows = any(section.get("charts") or section.get("tables") or _has_figure(section) for section in body)
     if not shows and refused:
         return "refused", refused[0]
     if not shows:
         return "skipped", next((notice["text"] for notice in notices.values()), "nothing to show")
     return "ok", "; ".join(refused)
+
+
+def _has_figure(section: Mapping[str, Any]) -> bool:
+    """Whether a headline figure has a value: a dash with its reason shows nothing."""
+    return any(figure.get("state", "ok") in ("ok", "unripe") for figure in section.get("figures") or [])
 
 
 def _facts(sections: list[dict[str, Any]]) -> dict[str, Any]:
@@ -322,13 +328,19 @@ def _write_report(workspace: Workspace, sidecar: Sidecar, run: ReportRun, folder
 
     lang: Lang = "zh" if (run.parameters.get("lang") or workspace.settings.language) == "zh" else "en"
     metrics = ", ".join(f"{name} {version}" for name, version in sorted(run.metric_versions.items()))
-    footer = f"{run.page} · {run.run_id} · as of {run.as_of[:10]} · code {run.code_version}" + (
+    footer = f"{run.page} · {run.run_id} · as of {_local_day(workspace, run.as_of)} · code {run.code_version}" + (
         f" · {metrics}" if metrics else ""
     )
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
     (folder / "report.html").write_text(
         report_html(notebook, lang=lang, title=sidecar.title[lang], footer=footer), encoding="utf-8"
     )
+
+
+def _local_day(workspace: Workspace, moment: str) -> str:
+    """The day of an instant on the site's clock."""
+    zone = zoneinfo.ZoneInfo(workspace.settings.time_zone)
+    return f"{dt.datetime.fromisoformat(moment).astimezone(zone):%Y-%m-%d}" if moment else ""
 
 
 def _remember(workspace: Workspace, run: ReportRun, started_by: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import math
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,9 +180,11 @@ def table(
 
 
 def _plain(value: Any) -> Any:
-    """A value JSON has: numpy numbers and dates become plain ones."""
+    """A value JSON has: numpy numbers and dates become plain ones, missing and infinite ones None."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()
     if isinstance(value, dt.date | dt.datetime):
         return value.isoformat()
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,9 @@ A name that is not listed, or a value of the wrong type, is refused before anyth
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +21,8 @@ from aftersales.model.documents import Document, read_document
 from aftersales.model.errors import ParameterError, known_names
 from aftersales.model.settings import Workspace
 
-NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-MONTH = re.compile(r"^\d{4}-(0[1-9]|1[0-2])$")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 MAX_TEXT = 200
 MAX_VALUES = 100
 
@@ -60,7 +62,7 @@ class Parameter(Document):
     def problem_with(self, value: object) -> str:
         """What is wrong with `value`; empty when it fits."""
         if not isinstance(value, PYTHON_TYPES[self.type]) or (isinstance(value, bool) and self.type != "flag"):
-            return f"{value!r} is no {self.type}"
+            return f"{_short(value)} is no {self.type}"
         if isinstance(value, list):
             if len(value) > MAX_VALUES or not all(isinstance(item, str) and len(item) <= MAX_TEXT for item in value):
                 return f"is no list of at most {MAX_VALUES} texts of {MAX_TEXT} characters"
@@ -70,13 +72,15 @@ class Parameter(Document):
             return f"'{value}' is none of {', '.join(self.choices)}"
         elif self.type == "date" and value and not _is_date(str(value)):
             return f"'{value}' is no date YYYY-MM-DD"
-        elif self.type == "month" and value and not MONTH.match(str(value)):
+        elif self.type == "month" and value and not MONTH.fullmatch(str(value)):
             return f"'{value}' is no month YYYY-MM"
         elif isinstance(value, int | float):
+            if isinstance(value, float) and not math.isfinite(value):
+                return f"{value} is no {self.type}"
             if self.minimum is not None and value < self.minimum:
-                return f"{value} is below {self.minimum:g}"
+                return f"{_short(value)} is below {self.minimum:g}"
             if self.maximum is not None and value > self.maximum:
-                return f"{value} is above {self.maximum:g}"
+                return f"{_short(value)} is above {self.maximum:g}"
         return ""
 
     def from_texts(self, texts: list[str]) -> object:
@@ -94,9 +98,16 @@ class Parameter(Document):
         return text
 
 
+def _short(value: object) -> str:
+    """A value in a message: its first characters."""
+    text = repr(value[:40] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _is_date(text: str) -> bool:
     try:
-        return dt.date.fromisoformat(text).isoformat() == text
+        day = dt.date.fromisoformat(text)
+        return day.isoformat() == text and 1900 <= day.year < 2200  # beyond, time zones and periods overflow
     except ValueError:
         return False
 
@@ -118,13 +129,13 @@ class Sidecar(Document):
     @field_validator("parameters")
     @classmethod
     def _plain_names(cls, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
-        bad = [name for name in parameters if not NAME.match(name)]
+        bad = [name for name in parameters if not NAME.fullmatch(name)]
         if bad:
             raise ValueError(f"names are a-z, 0-9 and _: {', '.join(bad)}")
         return parameters
 
     def defaults(self) -> dict[str, Value]:
-        return {name: parameter.default for name, parameter in self.parameters.items()}
+        return {name: copy.copy(parameter.default) for name, parameter in self.parameters.items()}
 
 
 def read_sidecar(workspace: Workspace, page: str) -> Sidecar:
@@ -135,7 +146,7 @@ def read_sidecar(workspace: Workspace, page: str) -> Sidecar:
     ParameterError
         No such page; the message lists the known ones.
     """
-    if not NAME.match(page) or not (workspace.notebooks / f"{page}.ipynb").is_file():
+    if not NAME.fullmatch(page) or not (workspace.notebooks / f"{page}.ipynb").is_file():
         raise ParameterError(
             "page",
             f"no page '{page[:MAX_TEXT]}'",
@@ -193,7 +204,11 @@ def parameters_from_texts(sidecar: Sidecar, pairs: Mapping[str, list[str]]) -> d
 def parameters_from_query(sidecar: Sidecar, query: str) -> dict[str, object]:
     """Parameters in an address, `model=P1&model=P2&lang=zh`."""
     pairs: dict[str, list[str]] = {}
-    for name, text in parse_qsl(query.lstrip("?"), keep_blank_values=True, max_num_fields=200):
+    try:
+        found = parse_qsl(query.lstrip("?"), keep_blank_values=True, max_num_fields=2 * MAX_VALUES)
+    except ValueError:
+        raise ParameterError("address", f"holds more than {2 * MAX_VALUES} values", fix="take fewer") from None
+    for name, text in found:
         pairs.setdefault(name, []).append(text)
     return parameters_from_texts(sidecar, pairs)
 

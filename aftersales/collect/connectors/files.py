@@ -32,11 +32,14 @@ SURPLUS = 8
 
 CHUNK = 1 << 22
 SAMPLE = 100_000
+TELLING_LINES = 4
+"""Fewer lines than these read as Chinese, Korean or Japanese alike: the encoding has to be declared."""
+
 XLSX_BATCH = 20_000
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 TEXT_FORMATS = ("csv", "tsv", "jsonl", "json")
-RESERVED = ("_row", "_bad", "_line", "_label", *(f"_surplus_{i}" for i in range(1, SURPLUS + 1)))
-ABSENT = "\x02"
+RESERVED = ("_row", "_bad", "_line", "_label", "_offered", *(f"_surplus_{i}" for i in range(1, SURPLUS + 1)))
+ABSENT = "\x02absent\x02"
 """Stands for "no field" in the CSV reader, so that a short row (null) differs from an empty field ('')."""
 
 
@@ -90,7 +93,7 @@ def format_of(path: Path, source: Source) -> str:
     name = ending.removeprefix(".").lower()
     name = {"ndjson": "jsonl", "txt": "csv", "xlsm": "xlsx", "xls": "xlsx", "pq": "parquet"}.get(name, name)
     if name not in FORMATS:
-        raise SourceError(path.name, f"cannot tell the format from the ending '{ending}'",
+        raise SourceError(path.name, f"cannot tell the format from the ending '{ending}'", rows="none of its rows was loaded",
                           fix=f"add 'format' to the source's YAML: {', '.join(FORMATS)}")
     return name
 
@@ -198,16 +201,18 @@ def _marked_encoding(path: Path) -> str | None:
 
 
 def _guessed_encoding(file: ReceivedFile, error: UnicodeDecodeError) -> str:
-    """The best guess from whole lines around the first byte that is no UTF-8."""
+    """The best guess from the lines around the first byte that is no UTF-8, without those that are plain ASCII."""
     import charset_normalizer
 
     data = error.object
     start = data.rfind(b"\n", 0, max(error.start - SAMPLE, 0)) + 1
     end = data.find(b"\n", error.start + SAMPLE)
-    sample = data[start : end if end >= 0 else len(data)]
+    lines = data[start : end if end >= 0 else len(data)].split(b"\n")
+    telling = [line for line in lines if not line.isascii()]
+    sample = b"\n".join(telling) if len(telling) >= TELLING_LINES else b""
     guess = charset_normalizer.from_bytes(sample, cp_isolation=["gb18030", "big5", "cp949", "cp932", "cp1252"]).best()
-    if guess is None:
-        raise SourceError(file.name, "is not UTF-8, and its encoding could not be told",
+    if guess is None or not sample:
+        raise SourceError(file.name, f"is not UTF-8, and its encoding could not be told from {len(telling)} lines",
                           rows=f"bytes {data[error.start:error.start + 4].hex(' ')}; none of its rows was loaded",
                           fix="add 'encoding' to the source's YAML, e.g. gb18030, big5, cp949, cp1252")
     return str(guess.encoding)
@@ -234,8 +239,13 @@ def _decoded(file: ReceivedFile, encoding: str) -> ReceivedFile:
     return replace(file, encoding=encoding, quotes_balance=quotes % 2 == 0, ends_with_newline=last in "\r\n")
 
 
+UNNUMBERED = "raw_unnumbered"
+"""A second view of a CSV without row numbers (`_row` is null): several readers work on it at once, and rows keep the
+order of the file. It exists where the file allows it; line breaks inside quotes make it fail with "null_padding"."""
+
+
 def load_raw(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source, scratch: Path) -> list[str]:
-    """Make the table `raw` in `connection`; returns the file's own columns.
+    """Make `raw` in `connection`; returns the file's own columns.
 
     Raises
     ------
@@ -291,10 +301,7 @@ def _as_utf8(file: ReceivedFile, scratch: Path) -> Path:
 
 def _load_delimited(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source,
                     scratch: Path) -> list[str]:
-    """A view: reading the file again costs less than keeping a copy of it.
-
-    One reader at a time: several cannot place line breaks inside quotes, and rows are numbered in order anyway.
-    """
+    """Views: reading the file again costs less than keeping a copy of it."""
     delimiter = source.delimiter or ("\t" if file.format == "tsv" else ",")
     path = _as_utf8(file, scratch)
     header, blank_lines = _header(path, delimiter)
@@ -308,12 +315,13 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, s
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in [*names, *surplus])
     scan = (f"read_csv({path_literal(path)}, columns={{{columns}}}, auto_detect=false, header=true, skip={blank_lines}, "
             f"delim={literal(delimiter)}, quote='\"', escape='\"', nullstr={literal(ABSENT)}, null_padding=true, "
-            "strict_mode=false, max_line_size=16777216, parallel=false)")
-    numbered = f"(select row_number() over () as _row, * from {scan})"
-    broken = _broken_end(connection, file, path, delimiter, scan, names)
-    connection.execute(f"""create or replace view raw as
-        select case {broken} when concat({", ".join(surplus)}) <> '' then 'row:too_many_fields' end as _bad, *
-        from {numbered}""")
+            "strict_mode=false, max_line_size=16777216, parallel=")
+    broken = _broken_end(connection, file, path, delimiter, f"{scan}false)", names)
+    bad = f"case {broken} when concat({', '.join(surplus)}) <> '' then 'row:too_many_fields' end as _bad"
+    connection.execute(f"create or replace view raw as "
+                       f"select {bad}, * from (select row_number() over () as _row, * from {scan}false))")
+    if not broken:
+        connection.execute(f"create or replace view {UNNUMBERED} as select {bad}, null::bigint as _row, * from {scan}true)")
     return names
 
 
@@ -356,7 +364,7 @@ def _ends_inside_quotes(path: Path, delimiter: str) -> bool:
 def _load_json_lines(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source,
                      scratch: Path) -> list[str]:
     scan = (f"read_csv({path_literal(_as_utf8(file, scratch))}, columns={{'line': 'VARCHAR'}}, auto_detect=false, "
-            f"header=false, delim={literal(ABSENT)}, quote='', escape='', strict_mode=false, max_line_size=16777216, "
+            f"header=false, delim={literal(chr(1))}, quote='', escape='', strict_mode=false, max_line_size=16777216, "
             "parallel=false)")
     connection.execute(f"create or replace table lines as select row_number() over () as _row, line from {scan} "
                        "where trim(line, ' \t\r') <> ''")

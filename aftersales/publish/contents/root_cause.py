@@ -11,6 +11,8 @@ import pandas as pd
 from aftersales.attribute.cells import MISSING, Cells, failure_cells
 from aftersales.attribute.drilldown import Drilldown, Finding, drill_down, rates_by
 from aftersales.attribute.pareto import pareto
+from aftersales.improve.actions import list_actions
+from aftersales.lake.register import open_register
 from aftersales.measure.compute import MetricResult
 from aftersales.measure.definitions import metric
 from aftersales.measure.dimensions import UNIT_SIDE, dimension_title, filled_unit_dimensions, find_dimension
@@ -21,6 +23,7 @@ from aftersales.publish.wording import number_kind, quantity
 
 UNIT_FILTERS = ("model", "generation", "batch", "supplier", "region", "fw_version")
 MODES = {"failure_rate": "fault_code", "complaint_rate": "category"}
+MOST_EVENTS = 8
 COUNTS = {"failure_rate": "repair", "complaint_rate": "complaint"}
 
 
@@ -235,6 +238,7 @@ def since_when(scene: Scene) -> Payload:
         "lang": scene.lang,
         "wide": True,
         "subtitle": scene.say("by the date it was reported", "按上报日期"),
+        "events": _events(scene),
     }
     chart: Chart = (
         monthly_counts(rows, quantity=quantity(result.metric, scene.lang) + scene.say(" (count)", "(次)"), **options)
@@ -268,6 +272,44 @@ def since_when(scene: Scene) -> Payload:
         charts=[chart],
         tables=[table("by_period", scene.say("The same figures", "数据表"), columns, shown)],
     )
+
+
+def _events(scene: Scene) -> list[Payload]:
+    """Recalls of the chosen products and components, and actions on the failure mode, to be marked on the time axis.
+
+    Too many marks say nothing: beyond `MOST_EVENTS` none is drawn.
+    """
+    events = [*_recalls(scene), *_implemented_actions(scene)]
+    return sorted(events, key=lambda event: str(event["period"])) if len(events) <= MOST_EVENTS else []
+
+
+def _recalls(scene: Scene) -> list[Payload]:
+    """Campaigns on the chosen products whose component begins like a chosen one: taxonomies are renamed over the years."""
+    snapshot, where = scene.snapshot, scene.where("model", "generation")
+    if not snapshot.has_rows("recall") or not (where or scene.chosen("failure_mode")):
+        return []
+    recalls, tags, products = snapshot.table("recall"), snapshot.table("tag"), snapshot.table("product")
+    tags = tags.filter(tags.source_table == "recall")
+    for name, values in where.items():
+        products = products.filter(products[name].isin(values))
+    about = [tags.filter((tags.tag_set == "product") & tags.tag.isin(products.product_id))] if where else []
+    for mode in scene.chosen("failure_mode"):
+        about.append(tags.filter((tags.tag_set == "component") & tags.tag.startswith(mode)))
+    for matching in about:
+        recalls = recalls.filter(recalls.recall_id.isin(matching.source_id))
+    found = recalls.select("recall_id", "published_at").execute().dropna()
+    return [{"period": row.published_at.date(), "label": row.recall_id} for row in found.itertuples()]
+
+
+def _implemented_actions(scene: Scene) -> list[Payload]:
+    with open_register(scene.workspace) as register:
+        actions = list_actions(register)
+    modes = scene.chosen("failure_mode")
+    return [
+        {"period": action.implemented_at, "label": action.action_id}
+        for action in actions
+        if action.implemented_at and (not modes or action.failure_mode in modes)
+    ]
 
 
 def _period_label(day: dt.date, grain: str) -> str:
@@ -305,6 +347,9 @@ def on_what(scene: Scene) -> Payload:
         return section(scene, "on_what", title, message=message("refused", notices))
     rates = rates_by(cells, [by])
     rates = rates[rates["failures"] + rates["expected"] > 0]
+    if rates.empty:
+        text = scene.say("No failures match these filters.", "没有符合筛选条件的故障。")
+        return section(scene, "on_what", title, message=message("empty", text))
     rows = (
         rates[rates[by] != MISSING]
         .head(20)
