@@ -133,7 +133,7 @@ def _snapshot(workspace: Workspace, as_of: str = "") -> Iterator[tuple[Snapshot,
     connection = connect(workspace)
     moment = workspace.end_of_day(as_of or workspace.settings.as_of)
     try:
-        yield Store(workspace.lake).pin(connection, as_of=moment), moment or _now()
+        yield Store(workspace.lake).pin(connection, as_of=moment, time_zone=workspace.settings.time_zone), moment or _now()
     finally:
         connection.disconnect()
 

@@ -30,11 +30,10 @@ PAGES = ("index", "ingestion", "overview", "root_cause", "improvement_review")
 def own_log() -> Iterator[None]:
     """Each test's workspace has its own log."""
     logger = logging.getLogger("aftersales.pages")
-    logger.handlers.clear()
     yield
-    for handler in logger.handlers:
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        logger.removeHandler(handler)
         handler.close()
-    logger.handlers.clear()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ def messages(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def test_every_section_of_a_page_shows_something_in_the_readers_language(
     place: Workspace, name: str, lang: str
 ) -> None:
-    sections = shown(opened(place, name, f"lang={lang}"))
+    sections = view(place, name, lang)
     assert messages(sections) == {}
     for id, section in sections.items():
         assert section["lang"] == lang, id
@@ -92,6 +91,16 @@ def test_every_section_of_a_page_shows_something_in_the_readers_language(
     if lang == "en":
         words = " ".join(texts(sections))
         assert not re.search(r"[\u3000-\u303f\uff00-\uffef]|[的是在了]", words)
+
+
+VIEWS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+
+
+def view(place: Workspace, name: str, lang: str) -> dict[str, dict[str, Any]]:
+    """All sections of a page without filters; drawn once for all tests that only look."""
+    if (name, lang) not in VIEWS:
+        VIEWS[name, lang] = shown(opened(place, name, f"lang={lang}"))
+    return VIEWS[name, lang]
 
 
 def texts(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -146,7 +155,7 @@ def test_every_chart_says_its_quantity_with_a_unit(place: Workspace, name: str, 
         "(行)",
     )
     seen = 0
-    for section in shown(opened(place, name, f"lang={lang}")).values():
+    for section in view(place, name, lang).values():
         for chart in section.get("charts", []):
             titles = [title for title in axis_titles(chart["spec"]) if title]
             seen += 1
@@ -176,7 +185,7 @@ def test_an_empty_workspace_says_what_is_missing_and_breaks_nothing(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", PAGES[1:])
-@pytest.mark.parametrize("day", ["1900-01-01", "2022-03-01", "2199-12-31"])
+@pytest.mark.parametrize("day", ["2022-03-01", "2199-12-31"])
 def test_a_day_outside_the_data_breaks_nothing(place: Workspace, name: str, day: str) -> None:
     sections = shown(opened(place, name, f"as_of={day}"))
     assert "error" not in messages(sections).values(), log_of(place)[-1500:]
@@ -232,34 +241,41 @@ def test_the_same_address_gives_the_same_rows(place: Workspace) -> None:
         assert one.show(name).section == other.show(name).section, name
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("supplyer=S07", "no parameter 'supplyer'"),
-        ("max_findings=many", "'many' is no integer"),
-        ("max_findings=0", "below 1"),
-        ("grain=day", "none of month, quarter"),
-        ("start=2025-13-01", "no date"),
+        ("channl=app", "no parameter 'channl'"),
+        ("months=many", "'many' is no integer"),
+        ("months=0", "below 1"),
+        ("as_of=2025-13-01", "no date"),
         ("x;import os=1", "no parameter 'x;import os'"),
         ("__class__=1", "no parameter '__class__'"),
         ("&".join(["model=x"] * 101), "at most 100 texts"),
         ("&".join(["model=x"] * 500), "more than 200 values"),
-        ("by=" + "x" * 500, "longer than 200"),
+        ("model=" + "x" * 500, "200 characters"),
+        ("months=" + "9" * 4000, "above 36"),
+        ("months=" + "9" * 5000, "is no integer"),
+        ("%ff%fe=%00", "no parameter"),
     ],
 )
-def test_a_wrong_address_is_refused_in_words_and_everything_is_shown(
-    place: Workspace, lang: str, address: str, said: str
-) -> None:
-    page = opened(place, "root_cause", f"{address}&lang={lang}" if len(address) < 1000 else address)
-    notice = page.show("strip").section["message"]
+def test_a_wrong_address_is_refused_in_words_and_everything_is_shown(place: Workspace, address: str, said: str) -> None:
+    page = opened(place, "ingestion" if "x;" in address else "overview", address)
+    strip = page.show("strip").section
+    notice = strip["message"]
     assert notice["kind"] == "refused"
     assert said in notice["text"]
+    assert "Everything is shown" in notice["text"]
     assert len(notice["text"]) < 400
-    if len(address) < 1000:
-        assert ("无法识别该地址" in notice["text"]) == (lang == "zh")
-        assert page.show("strip").section["query"] == f"lang={lang}"
-    assert {**page.values, "lang": ""} == page.sidecar.defaults()
+    assert page.values == page.sidecar.defaults()
+    assert strip["query"] == ""
+
+
+def test_a_wrong_address_is_refused_in_its_own_language(place: Workspace) -> None:
+    strip = opened(place, "overview", "channl=app&lang=zh").show("strip").section
+    assert strip["message"]["text"].startswith("无法识别该地址")
+    assert "现显示全部数据" in strip["message"]["text"]
+    assert strip["query"] == "lang=zh"
+    assert opened(place, "overview", "lang=fr").show("strip").section["lang"] == "en"
 
 
 def test_a_wrong_address_keeps_working_and_the_notice_goes_with_the_next_click(place: Workspace) -> None:
@@ -346,6 +362,14 @@ def test_every_chip_can_be_taken_away(place: Workspace, name: str, value: Any) -
     assert page.values == page.sidecar.defaults()
 
 
+@pytest.fixture(scope="module")
+def receiving(place: Workspace) -> Page:
+    """One page that everybody sends nonsense to."""
+    page = opened(place, "overview", "model=L1&lang=zh", channel=["app"])
+    page.show("strip")
+    return page
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -400,16 +424,21 @@ def test_every_chip_can_be_taken_away(place: Workspace, name: str, value: Any) -
         {"kind": "download", "table": "../../etc/passwd", "format": "csv"},
     ],
 )  # fmt: skip
-def test_an_event_that_is_not_ours_changes_nothing(place: Workspace, event: dict[str, Any]) -> None:
-    page = opened(place, "overview", "model=L1&lang=zh", channel=["app"])
-    board = page.show("strip")
-    before, section = dict(page.values), board.section
-    send(page, **event)
-    assert page.values == before
+def test_an_event_that_is_not_ours_changes_nothing(receiving: Page, place: Workspace, event: dict[str, Any]) -> None:
+    board, before = receiving._boards["strip"], dict(receiving.values)
+    section, scene, rev = board.section, receiving.scene, board.rev
+    send(receiving, **event)
+    assert receiving.values == before
     assert board.section == section
+    assert receiving.scene is scene, "nothing is computed for it"
+    assert board.rev == rev + 1 or event.get("kind") == "download", "the browser hears an answer"
     assert "Traceback" not in log_of(place)
-    send(page, kind="set", name="months", value=6)
-    assert page.values == {**before, "months": 6}, "the page still works"
+
+
+def test_the_page_still_works_after_all_of_them(receiving: Page) -> None:
+    send(receiving, kind="set", name="months", value=6)
+    assert receiving.values["months"] == 6
+    assert "months=6" in receiving._boards["strip"].section["query"]
 
 
 def test_the_log_says_that_an_event_was_refused_but_not_its_content(tmp_path: Path) -> None:

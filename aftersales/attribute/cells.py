@@ -17,7 +17,7 @@ from aftersales.measure.dimensions import MISSING, Filters, matching
 from aftersales.measure.exposure import age_band, fleet, observed_since, unit_months_by_age, with_service
 from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
-from aftersales.measure.question import first_unripe_day, instant
+from aftersales.measure.question import first_unripe_day
 from aftersales.model.errors import MetricError
 from aftersales.model.tables import canonical_table
 
@@ -77,7 +77,7 @@ def failure_cells(
         raise MetricError(f"metric {name}", "is no rate: a drill-down compares events with exposure",
                           fix="use complaint_rate or failure_rate")  # fmt: skip
     where = dict(where or {})
-    ripe = first_unripe_day(as_of, definition.maturity_days)
+    ripe = first_unripe_day(snapshot.day_of(as_of), definition.maturity_days)
     end = min(end or ripe, ripe)
     units = fleet(snapshot, dimensions, where=where)
     skipped = {d: share for d, share in units.known.items() if units.units_n and share < gate}
@@ -117,7 +117,7 @@ def _events_by_age(
     if definition.numerator.where:
         rows = rows.filter(parse(definition.numerator.where, rows, spec, clock=definition.clock, where=table))
     clock = rows[definition.clock]
-    rows = rows.filter((clock >= instant(start)) & (clock < instant(end)))
+    rows = rows.filter((clock >= snapshot.midnight(start)) & (clock < snapshot.midnight(end)))
     rows = matching(snapshot, table, rows, events_where)
     rows = rows.select(
         *dict.fromkeys(c for c in (spec.key, definition.clock, "unit_id", "product_id") if c in rows.columns)

@@ -10,7 +10,6 @@ import pandas as pd
 from aftersales.lake.store import Snapshot
 from aftersales.measure.dimensions import Filters, find_dimension, matching
 from aftersales.measure.memory import table_of
-from aftersales.measure.question import instant, utc
 from aftersales.model.statistics import share_interval
 from aftersales.model.tables import canonical_table
 
@@ -52,9 +51,9 @@ def pareto(
     described = find_dimension(snapshot, table, dimension)
     rows = table_of(snapshot, table)
     clock = rows[spec.clock]
-    tomorrow = utc(as_of).date() + dt.timedelta(days=1)
-    inside = clock < instant(min(end or tomorrow, tomorrow))
-    rows = rows.filter(inside & (clock >= instant(start)) if start else inside)
+    tomorrow = snapshot.day_of(as_of) + dt.timedelta(days=1)
+    inside = clock < snapshot.midnight(min(end or tomorrow, tomorrow))
+    rows = rows.filter(inside & (clock >= snapshot.midnight(start)) if start else inside)
     others = {name: values for name, values in (where or {}).items() if name != dimension}
     rows = matching(snapshot, table, rows, others, by=[dimension])
     counts = rows.group_by(dimension).aggregate(count=rows[spec.key].nunique()).execute()

@@ -249,7 +249,10 @@ def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table:
         except duckdb.Error as error:
             if "null_padding" not in str(error):
                 raise
+    threads, = _one(connection, "select current_setting('threads')")
+    connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
     stage(offered)
+    connection.execute(f"set threads={threads}")
     connection.execute(f"create or replace view staged as "
                        f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows")
 

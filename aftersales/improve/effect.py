@@ -21,7 +21,7 @@ from aftersales.measure.dimensions import Filters, matching
 from aftersales.measure.exposure import DAYS_PER_MONTH, Fleet, epoch_day, fleet, with_service
 from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
-from aftersales.measure.question import first_unripe_day, instant
+from aftersales.measure.question import first_unripe_day
 from aftersales.measure.rates import COVERAGE_GATE
 from aftersales.model.errors import MetricError
 from aftersales.model.statistics import normal_quantile, rate_interval, rate_ratio_interval
@@ -116,7 +116,7 @@ def describe_before_after(
     if definition.statistic != "rate":
         raise MetricError(f"metric {name}", "is no rate", fix="use failure_rate or complaint_rate")
     marks = _Cohorts(dimension, value, cut_dimension, tuple(before), tuple(after))
-    until = first_unripe_day(as_of, definition.maturity_days)
+    until = first_unripe_day(snapshot.day_of(as_of), definition.maturity_days)
     whole = fleet(snapshot, [dimension, cut_dimension], keep=["unit_id"])
     marks.check(whole)
     units = marks.mark(whole.units)
@@ -206,7 +206,7 @@ def _failed(
     rows = table_of(snapshot, table)
     if definition.numerator.where:
         rows = rows.filter(parse(definition.numerator.where, rows, spec, clock=definition.clock, where=table))
-    rows = matching(snapshot, table, rows.filter(rows[definition.clock] < instant(until)), events_where)
+    rows = matching(snapshot, table, rows.filter(rows[definition.clock] < snapshot.midnight(until)), events_where)
     rows = with_service(snapshot, rows.select(spec.key, "unit_id", definition.clock), definition.clock)
     rows = rows.filter((rows._place == "in_service") & (rows._day < rows._starts + limit))
     side = units.select(_member=units.unit_id, arm=units.arm, phase=units.phase)

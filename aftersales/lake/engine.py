@@ -11,6 +11,8 @@ from pathlib import Path
 
 import duckdb
 import ibis
+import ibis.expr.datatypes as types
+import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from aftersales.model.settings import EngineSettings, Workspace
@@ -43,6 +45,16 @@ def _configure(connection: duckdb.DuckDBPyConnection, settings: EngineSettings, 
         connection.execute(f"set threads={settings.threads}")
 
 
+@ibis.udf.scalar.builtin(name="timezone", signature=((types.string, types.Timestamp("UTC")), types.timestamp))
+def _in_zone(zone, moment):  # type: ignore[no-untyped-def]
+    """The engine's own function: an instant as the clock of `zone` shows it."""
+
+
+def site_time(instants: ir.TimestampValue, zone: str) -> ir.TimestampValue:
+    """Instants as the clock of `zone` shows them: days, months and hours of the day are read off that clock."""
+    return instants if zone == "UTC" else _in_zone(zone, instants)
+
+
 def connect(workspace: Workspace) -> Backend:
     """An Ibis connection on an in-memory DuckDB with the workspace's limits, in UTC."""
     backend = ibis.duckdb.connect()
@@ -50,24 +62,23 @@ def connect(workspace: Workspace) -> Backend:
     return backend
 
 
-STAGING_MEMORY = "700MB"
+STAGING_MEMORY = "1000MB"
 """What a load may hold; more is spilled. Loads share the machine with pages, and delta-rs needs room of its own."""
 
 
 @contextlib.contextmanager
 def staging(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB on a scratch file, for loads larger than memory; the file is gone afterwards."""
+    """A DuckDB for one load; what does not fit into memory is spilled to a folder that is gone afterwards."""
     with scratch_folder(workspace) as folder:
-        connection = duckdb.connect(str(folder / "staging.duckdb"))
+        connection = duckdb.connect()
         try:
-            _configure(connection, workspace.settings.engine, folder / "spill")
+            _configure(connection, workspace.settings.engine, folder)
             if _bytes(workspace.settings.engine.memory) > _bytes(STAGING_MEMORY):
                 connection.execute(f"set memory_limit={literal(STAGING_MEMORY)}")
             connection.execute("set preserve_insertion_order=true")
             yield connection
         finally:
-            with contextlib.suppress(duckdb.Error):  # a full disk also refuses the last checkpoint
-                connection.close()
+            connection.close()
 
 
 def _bytes(size: str) -> float:

@@ -16,6 +16,7 @@ import os
 import random
 import time
 import urllib.parse
+import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,13 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.types as ir
 import pyarrow as pa
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from ibis.backends.duckdb import Backend
 
-from aftersales.lake.engine import literal, path_literal
+from aftersales.lake.engine import literal, path_literal, site_time
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
 from aftersales.model.tables import BOOKKEEPING, Table, canonical_tables
 
@@ -112,6 +114,21 @@ class Snapshot:
     connection: Backend
     tables: Mapping[str, tuple[int, tuple[str, ...], pa.Schema]]
     as_of: dt.datetime | None = None
+    time_zone: str = "UTC"
+    """The site's clock: by it days, months and quarters begin."""
+
+    def day_of(self, moment: dt.datetime) -> dt.date:
+        """The day of an instant on the site's clock; one without a zone is taken as UTC."""
+        known = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return known.astimezone(zoneinfo.ZoneInfo(self.time_zone)).date()
+
+    def midnight(self, day: dt.date) -> dt.datetime:
+        """The instant at which `day` begins on the site's clock, in UTC."""
+        return dt.datetime.combine(day, dt.time(), zoneinfo.ZoneInfo(self.time_zone)).astimezone(dt.UTC)
+
+    def site_time(self, instants: ir.TimestampValue) -> ir.TimestampValue:
+        """A column of instants on the site's clock, for `.date()` and `.truncate()`."""
+        return site_time(instants, self.time_zone)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -138,7 +155,7 @@ class Snapshot:
         if self.as_of is None:
             return table.filter(table.superseded_at.isnull())
         seen = (table.known_at <= self.as_of) & (table.superseded_at.isnull() | (table.superseded_at > self.as_of))
-        return _times_until(table.filter(seen), canonical_tables()[name], self.as_of)
+        return _times_until(table.filter(seen), canonical_tables()[name], self.as_of, self.day_of(self.as_of))
 
     def versions_of(self, name: str) -> ibis.Table:
         """Every version of every row, superseded ones too."""
@@ -170,12 +187,12 @@ def parquet_scan(paths: tuple[str, ...]) -> str:
     return f"read_parquet([{files}], union_by_name=true, hive_partitioning=true, hive_types_autocast=false)"
 
 
-def _times_until(table: ibis.Table, spec: Table, as_of: dt.datetime) -> ibis.Table:
+def _times_until(table: ibis.Table, spec: Table, as_of: dt.datetime, today: dt.date) -> ibis.Table:
     """`table` with every event time after `as_of` blanked: it had not happened yet."""
     hidden = {}
     for name, column in spec.columns.items():
         if column.clock == "E" and name in table.columns:
-            limit = as_of.date() if column.type == "day" else as_of
+            limit = today if column.type == "day" else as_of
             hidden[name] = ibis.ifelse(table[name] <= limit, table[name], ibis.null(table[name].type()))
     return table.mutate(**hidden)
 
@@ -225,13 +242,13 @@ class Store:
         return self.open(name).version()
 
     def pin(self, connection: Backend, *, as_of: dt.datetime | None = None,
-            versions: Mapping[str, int] | None = None) -> Snapshot:
+            versions: Mapping[str, int] | None = None, time_zone: str = "UTC") -> Snapshot:
         """All tables at their newest (or the given) versions, readable through `connection`."""
         pinned = {}
         for name in self.names():
             delta = self.open(name, (versions or {}).get(name))
             pinned[name] = (delta.version(), data_files(delta), pa.schema(delta.schema().to_arrow()))
-        return Snapshot(connection, pinned, as_of)
+        return Snapshot(connection, pinned, as_of, time_zone)
 
     def rows(self, name: str, where: str, *, columns: str = "*", table: DeltaTable | None = None) -> pa.Table:
         """Rows of a small table that meet an SQL condition of our own making, without a snapshot."""

@@ -18,7 +18,7 @@ from aftersales.measure.definitions import Metric, metric
 from aftersales.measure.dimensions import find_dimension
 from aftersales.measure.exposure import observed_since
 from aftersales.measure.figures import FIGURES
-from aftersales.measure.question import Period, Question, first_unripe_day, period_of, utc
+from aftersales.measure.question import Period, Question, first_unripe_day, period_of
 from aftersales.measure.rates import COVERAGE_GATE, Rates, rates, refusal
 from aftersales.model.errors import MetricError, known_names
 from aftersales.model.tables import SITE_PREFIX
@@ -111,11 +111,12 @@ def compute(
     definition = metric(name)
     by, where = tuple(dict.fromkeys(by)), dict(where or {})
     _check_dimensions(snapshot, name, definition, (*by, *where))
-    tomorrow = utc(as_of).date() + dt.timedelta(days=1)
+    today = snapshot.day_of(as_of)
+    tomorrow = today + dt.timedelta(days=1)
     end = min(end or tomorrow, tomorrow)
     table, clock = definition.numerator.table, definition.clock
     first = start or (observed_since(snapshot, table, clock) if snapshot.has_rows(table) else None) or end
-    ripe = first_unripe_day(as_of, definition.maturity_days)
+    ripe = first_unripe_day(today, definition.maturity_days)
     question = Question(snapshot, name, definition, by, where, first, end, ripe, period)
     blank = MetricResult(name, definition, by, _empty(question.keys), first, end, as_of)
     if not snapshot.has_rows(table):

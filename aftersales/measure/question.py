@@ -62,21 +62,15 @@ class Question:
         return found
 
 
-def first_unripe_day(as_of: dt.datetime, maturity_days: int) -> dt.date:
-    """The first day of which something may still change: at `maturity_days` 0 that is the day after `as_of`.
+def first_unripe_day(today: dt.date, maturity_days: int) -> dt.date:
+    """The first day of which something may still change: at `maturity_days` 0 that is the day after `today`.
 
     Examples
     --------
-    >>> first_unripe_day(dt.datetime(2025, 12, 31, 15, tzinfo=dt.UTC), 7).isoformat()
+    >>> first_unripe_day(dt.date(2025, 12, 31), 7).isoformat()
     '2025-12-24'
     """
-    today = utc(as_of).date()
     return today - dt.timedelta(days=maturity_days) if maturity_days else today + dt.timedelta(days=1)
-
-
-def utc(moment: dt.datetime) -> dt.datetime:
-    """The instant in UTC; one without a zone is taken as UTC."""
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
 def period_of(day: dt.date, period: Period) -> tuple[dt.date, dt.date]:
@@ -104,14 +98,14 @@ def events(question: Question, *, conformed: bool = False) -> ir.Table:
     definition, spec = question.metric, question.table
     rows = table_of(question.snapshot, definition.numerator.table)
     rows = rows.mutate(**_marks(question, rows))
-    clock = rows[definition.clock]
-    inside = (clock >= instant(question.start)) & (clock < instant(question.count_until))
+    clock, midnight = rows[definition.clock], question.snapshot.midnight
+    inside = (clock >= midnight(question.start)) & (clock < midnight(question.count_until))
     rows = rows.filter(rows._in_base.fill_null(False) & inside)
     rows = matching(question.snapshot, definition.numerator.table, rows, question.where, by=question.by,
                     conformed=conformed)  # fmt: skip
     if question.period:
         unit: Any = {"month": "M", "quarter": "Q", "year": "Y"}[question.period]
-        rows = rows.mutate(period=rows[definition.clock].truncate(unit).date())
+        rows = rows.mutate(period=question.snapshot.site_time(rows[definition.clock]).truncate(unit).date())
     kept = [spec.key, definition.clock, "unit_id", "score", *question.keys, "_counts", "_value"]
     return rows.select(*dict.fromkeys(name for name in kept if name in rows.columns))
 
@@ -131,11 +125,6 @@ def _marks(question: Question, rows: ir.Table) -> dict[str, ir.Value]:
     if definition.numerator.value:
         marks["_value"] = read(definition.numerator.value, "numerator.value").cast("float64")
     return marks
-
-
-def instant(day: dt.date) -> dt.datetime:
-    """Midnight UTC."""
-    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
 
 
 def grouped(rows: ir.Table, keys: Sequence[str], **aggregates: ir.Value) -> pd.DataFrame:

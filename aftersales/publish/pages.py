@@ -74,7 +74,7 @@ class Page:
         self._connection = connect(workspace)
         self._boards: dict[str, Board] = {}
         self._sections: Mapping[str, Section] = import_module(f"aftersales.publish.contents.{name}").SECTIONS
-        self._pinned = Store(workspace.lake).pin(self._connection)
+        self._pinned = Store(workspace.lake).pin(self._connection, time_zone=workspace.settings.time_zone)
         self.scene = self._new_scene()
 
     def _with_address(self, values: dict[str, Value], address: str) -> dict[str, Value]:
@@ -92,7 +92,7 @@ class Page:
     def _language_of(self, address: str) -> dict[str, Value]:
         """The language of an address that is wrong elsewhere, so that its reader can read why."""
         asked = parse_qs(address.lstrip("?")).get("lang", [""])[-1]
-        return {"lang": asked} if "lang" in self.values and asked in ("en", "zh") else {}
+        return {"lang": asked} if "lang" in self.sidecar.parameters and asked in ("en", "zh") else {}
 
     def _new_scene(self) -> Scene:
         snapshot, as_of = self._snapshot()
@@ -167,8 +167,10 @@ class Page:
             self.values = checked_parameters(self.sidecar, {**self.values, **wanted}, page=self.name)
         except (ParameterError, KeyError, TypeError, ValueError):
             _log(self.workspace).warning("page %s refused an event of kind %r", self.name, str(event.get("kind"))[:20])
-        else:
-            self._address_problem = ""
+            for board in self._boards.values():  # ends the busy state; nothing is computed for it
+                board.show(board.section)
+            return
+        self._address_problem = ""
         self.refresh()
 
     def _wanted(self, event: Mapping[str, Any]) -> dict[str, object]:
@@ -354,9 +356,10 @@ def _freshness(scene: Scene) -> str:
 def _log(workspace: Workspace) -> logging.Logger:
     """The log of pages: details of errors stand here, never on the screen."""
     logger = logging.getLogger("aftersales.pages")
-    if not logger.handlers:
-        workspace.cache.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(workspace.cache / "pages.log", encoding="utf-8")
+    path = workspace.cache / "pages.log"
+    if str(path) not in [getattr(handler, "baseFilename", "") for handler in logger.handlers]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False

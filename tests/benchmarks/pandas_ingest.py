@@ -19,10 +19,20 @@ NUMBERS = {"reassigned_n": "reassigned", "age_days": "age", "cost_total": "cost"
 FLAGS = {"true": True, "yes": True, "1": True, "是": True, "false": False, "no": False, "0": False, "否": False}
 
 
+WIDE = str.maketrans("".join(map(chr, range(0xFF01, 0xFF5F))) + "\u3000", "".join(map(chr, range(0x21, 0x7F))) + " ")
+
+
+def narrow(column: pd.Series) -> pd.Series:
+    """Codes, numbers and times in narrow characters; only values that have wide ones are touched."""
+    wide = column.str.contains("[\uff01-\uff5e\u3000]", na=False)
+    return column.where(~wide, column[wide].str.translate(WIDE)) if wide.any() else column
+
+
 def load(path: Path, target: Path) -> dict[str, int]:
     """Typed rows and rejected rows as Parquet; the counts."""
     raw = pd.read_csv(path, dtype=str, keep_default_na=False)
     text = raw.apply(lambda column: column.str.strip()).replace("", None)
+    text = text.apply(lambda column: column if column.name == "text" else narrow(column))
     rows = pd.DataFrame({name: text[column] for name, column in TEXTS.items()})
     rows["channel"] = rows["channel"].str.lower()
     reasons: dict[str, pd.Series] = {}
@@ -51,6 +61,7 @@ def load(path: Path, target: Path) -> dict[str, int]:
     held[["reasons", "raw"]].to_parquet(target / "quarantine.parquet", index=True)
     good = rows[~bad]
     newest = good.sort_values("version_at", kind="stable").drop_duplicates("ticket_id", keep="last").sort_index()
+    newest = newest.assign(row_hash=pd.util.hash_pandas_object(newest, index=False))  # what a next delivery is compared with
     newest.assign(yr=newest["created_at"].dt.strftime("%Y"), source_system="crm").to_parquet(
         target / "ticket", partition_cols=["yr"], index=False)
     return {"rows_read": len(raw), "accepted": len(newest), "rejected": int(bad.sum()),
