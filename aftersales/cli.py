@@ -473,24 +473,26 @@ def metric_compute(
             end=_day(end, "end"),
             period=period or None,  # type: ignore[arg-type]
         )
-    rows = json.loads(result.rows.to_json(orient="records", date_format="iso", double_precision=15))
+    days = {"period": [str(day)[:10] for day in result.rows["period"]]} if "period" in result.rows else {}
+    rows = json.loads(result.rows.assign(**days).to_json(orient="records", date_format="iso", double_precision=15))
     if json_:
         _print_json(rows)
     elif result.state == "ok":
         _print_rows(rows)
-    for note, _ in result.notes:
+    for note, _ in dict.fromkeys(result.notes):
         err.print(f"note: {note}", style="dim", markup=False)
     if result.state != "ok":
         err.print(f"{name}: {result.reason}", style="yellow", markup=False, soft_wrap=True)
         raise typer.Exit(1)
 
 
-def _filters(pairs: list[str]) -> dict[str, list[str]]:
+def _filters(pairs: list[str], option: str = "--where") -> dict[str, list[str]]:
+    """`name=value` texts as name -> values."""
     found: dict[str, list[str]] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign:
-            raise ParameterError("--where", f"'{pair}' has no =", fix="write dimension=value")
+            raise ParameterError(option, f"'{pair}' has no =", fix="write NAME=VALUE")
         found.setdefault(name.strip(), []).append(value)
     return found
 
@@ -640,7 +642,7 @@ def report_run(
     from aftersales.publish.sidecars import parameters_from_texts, read_sidecar
 
     place = open_workspace(workspace)
-    given = _filters(parameters or [])
+    given = _filters(parameters or [], "--parameter")
     names = pages or report_names(place)
     checked = {page: parameters_from_texts(read_sidecar(place, page), given) for page in names}
     runs = []

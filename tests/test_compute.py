@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import math
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -509,7 +510,7 @@ def test_a_rate_by_what_is_known_for_few_units_is_refused(tmp_path: Path, questi
         "(registration) is unknown for 85 units, most of them intact. The known ones are not a fair sample."
     )
     assert result.refusal("zh") == (
-        "拒绝计算:region 仅 15% 的产品已知(共 100 台),低于 90% 的门槛;85 台的启用(注册)日期未知,多数未发生过事件。"
+        "拒绝计算:区域 仅 15% 的产品已知(共 100 台),低于 90% 的门槛;85 台的启用(注册)日期未知,多数未发生过事件。"
         "已知部分并非公平样本。"
     )
 
@@ -548,3 +549,28 @@ def test_a_summary_is_the_whole_figure(tmp_path: Path, name: str, lang: str, tex
 def test_a_summary_of_groups_says_how_many(snapshot: Snapshot) -> None:
     result = compute(snapshot, "complaint_rate", ["batch"], as_of=AS_OF)
     assert (result.summary(), result.summary("zh")) == ("Complaint rate: 3 rows", "投诉率: 3 行")
+
+
+def test_days_and_months_begin_by_the_sites_clock(tmp_path: Path) -> None:
+    # 2023-12-31 17:00 UTC is 2024-01-01 01:00 in Shanghai, and 2023-12-31 12:00 in New York
+    rows = [{"ticket_id": "a", "created_at": "2023-12-31 17:00"}, {"ticket_id": "b", "created_at": "2024-01-31 12:00"}]
+    at_utc = lake(tmp_path, ticket=rows)
+    months = {
+        zone: compute(replace(at_utc, time_zone=zone), "ticket_count", as_of=AS_OF, period="month").rows
+        for zone in ("UTC", "Asia/Shanghai", "America/New_York")
+    }
+    found = {zone: dict(zip(frame["period"].astype(str), frame["count"], strict=True)) for zone, frame in months.items()}
+    assert found == {
+        "UTC": {"2023-12-01": 1, "2024-01-01": 1},
+        "Asia/Shanghai": {"2024-01-01": 2},
+        "America/New_York": {"2023-12-01": 1, "2024-01-01": 1},
+    }
+
+
+def test_a_window_opens_at_the_sites_midnight_also_across_a_change_of_summer_time(tmp_path: Path) -> None:
+    # 31 March 2024, Berlin: the day has 23 hours and begins at 23:00 UTC of the day before
+    rows = [{"ticket_id": str(i), "created_at": f"2024-03-{day}"} for i, day in
+            enumerate(["30 22:59", "30 23:00", "31 21:59", "31 22:00"])]  # fmt: skip
+    snapshot = replace(lake(tmp_path, ticket=rows), time_zone="Europe/Berlin")
+    window = {"start": dt.date(2024, 3, 31), "end": dt.date(2024, 4, 1)}
+    assert compute(snapshot, "ticket_count", as_of=AS_OF, **window).rows["count"].tolist() == [2]

@@ -351,10 +351,10 @@ def command_exists(line: str) -> bool:
 
 
 def shell_lines(path: Path) -> list[str]:
-    """Command lines of the fenced code blocks of a document."""
-    blocks = re.findall(
-        r"^```(?:bash|sh|shell|console|text)?\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S
-    )
+    """Command lines of the code blocks of a document, fenced or indented."""
+    text = path.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:bash|sh|shell|console|text)?\n(.*?)^```", text, flags=re.M | re.S)
+    blocks += re.findall(r"^    (\S.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.M)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.partition(" #")[0].strip().removeprefix("$ ") for line in lines if line.strip()]
 

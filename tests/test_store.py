@@ -24,8 +24,16 @@ SCHEMA = arrow_schema(canonical_table("ticket"))
 T0 = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
 
-def row(key: str, hash_: int = 1, year: str = "2024", **more: Any) -> dict[str, Any]:
-    return {"ticket_id": key, "row_hash": hash_, "yr": year, "known_at": T0, "created_at": T0, "source_system": "crm", **more}
+def row(key: str, status: int = 1, year: str = "2024", **more: Any) -> dict[str, Any]:
+    return {
+        "ticket_id": key,
+        "status": str(status),
+        "yr": year,
+        "known_at": T0,
+        "created_at": T0,
+        "source_system": "crm",
+        **more,
+    }
 
 
 def table(rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> pa.Table:
@@ -37,13 +45,15 @@ def commit(store: Store, *rows: dict[str, Any], closures: list[dict[str, Any]] |
     """Insert rows that are not there by key, close what is named."""
     closing = None
     if closures:
-        schema = pa.schema([SCHEMA.field(name) for name in ("ticket_id", "row_hash", "yr", "superseded_at")])
-        closing = table(closures, schema)
+        schema = pa.schema([SCHEMA.field(name) for name in ("ticket_id", "yr", "superseded_at")])
+        closing = table([{name: one[name] for name in schema.names} for one in closures], schema)
 
     def changes(current: DeltaTable) -> Changes | None:
         first(current)
         paths = data_files(current)
-        there = set(pa.parquet.read_table(list(paths), columns=["ticket_id"])["ticket_id"].to_pylist()) if paths else set()
+        there = (
+            set(pa.parquet.read_table(list(paths), columns=["ticket_id"])["ticket_id"].to_pylist()) if paths else set()
+        )
         new = [one for one in rows if closures or one["ticket_id"] not in there]
         return Changes(table(new).to_reader(), closing) if new or closures else None
 
@@ -51,9 +61,9 @@ def commit(store: Store, *rows: dict[str, Any], closures: list[dict[str, Any]] |
 
 
 def everything(store: Store) -> list[tuple[str, int, bool]]:
-    """(key, hash, is current) of every version."""
+    """(key, status, is current) of every version."""
     found = store.open("ticket").to_pyarrow_table().to_pylist()
-    return sorted((one["ticket_id"], one["row_hash"], one["superseded_at"] is None) for one in found)
+    return sorted((one["ticket_id"], int(one["status"]), one["superseded_at"] is None) for one in found)
 
 
 def test_a_new_table_has_the_schema_of_its_description(tmp_path: Path) -> None:
@@ -121,7 +131,9 @@ def test_who_always_loses_gets_a_four_part_error(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(store_module, "write_deltalake", lose)
     monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
-    with pytest.raises(SourceError, match=r"lake/ticket: other writers committed first 12 times\n  rows : .*\n  fix  : run"):
+    with pytest.raises(
+        SourceError, match=r"lake/ticket: other writers committed first 12 times\n  rows : .*\n  fix  : run"
+    ):
         commit(Store(tmp_path), row("a"))
 
 
@@ -258,8 +270,13 @@ def test_as_of_hides_what_was_not_known_and_what_had_not_happened(workspace: Tes
     day = dt.datetime(2024, 1, 31, tzinfo=dt.UTC)
     shown = workspace.snapshot(day).table("ticket").select("ticket_id", "created_at", "closed_at", "due_resolve_at")
     assert shown.to_pyarrow().to_pylist() == [
-        {"ticket_id": "a", "created_at": dt.datetime(2024, 1, 5, tzinfo=dt.UTC), "closed_at": None,
-         "due_resolve_at": dt.datetime(2024, 6, 1, tzinfo=dt.UTC)}]  # a deadline is known before it is over
+        {
+            "ticket_id": "a",
+            "created_at": dt.datetime(2024, 1, 5, tzinfo=dt.UTC),
+            "closed_at": None,
+            "due_resolve_at": dt.datetime(2024, 6, 1, tzinfo=dt.UTC),
+        }
+    ]  # a deadline is known before it is over
     assert workspace.rows("ticket", "ticket_id", as_of=day + dt.timedelta(days=60)) == ["a", "b"]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from aftersales.lake.store import Snapshot
 from aftersales.measure.dimensions import Filters, find_dimension, matching
+from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
 from aftersales.model.statistics import share_interval
 from aftersales.model.tables import canonical_table
@@ -37,10 +38,12 @@ def pareto(
     start: dt.date | None = None,
     end: dt.date | None = None,
     where: Filters | None = None,
+    counted: str = "",
 ) -> Pareto:
     """Events of `table` per value of `dimension`, most frequent first; an unknown value is a group of its own.
 
-    A filter on `dimension` itself is passed over: the other groups stay to be seen.
+    A filter on `dimension` itself is passed over: the other groups stay to be seen. `counted` is an expression of the
+    metric grammar: only rows for which it holds, e.g. the `where` of a metric.
 
     Raises
     ------
@@ -54,6 +57,9 @@ def pareto(
     tomorrow = snapshot.day_of(as_of) + dt.timedelta(days=1)
     inside = clock < snapshot.midnight(min(end or tomorrow, tomorrow))
     rows = rows.filter(inside & (clock >= snapshot.midnight(start)) if start else inside)
+    if counted:
+        holds = parse(counted, rows, spec, clock=spec.clock, where=f"pareto of {table}")
+        rows = rows.filter(holds.fill_null(False))
     others = {name: values for name, values in (where or {}).items() if name != dimension}
     rows = matching(snapshot, table, rows, others, by=[dimension])
     counts = rows.group_by(dimension).aggregate(count=rows[spec.key].nunique()).execute()

@@ -11,7 +11,7 @@ import datetime as dt
 import difflib
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def _load_table(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, m
 
     def changes(current: DeltaTable) -> Changes | None:
         nonlocal final
-        final = _compared(load, connection, staged, table, current)
+        final = _compared(load, connection, staged, table, mapping, current)
         if final.inserted + final.corrected == 0:
             return None
         closures = connection.execute(_closures_query(table)).to_arrow_table() if final.corrected else None
@@ -191,7 +191,7 @@ def _load_table(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, m
     if name == load.source.primary:  # what hangs on a rejected row is left out with it
         connection.execute("create or replace temp table rejected_rows as select _row from staged where _reasons is not null "
                            "union select _row from met where what = 'foreign'")
-    _write_quarantine(load, connection, name, mapping)
+    _write_quarantine(load, connection, name)
     return replace(final, seconds=round(time.perf_counter() - started, 3))
 
 
@@ -206,13 +206,14 @@ def _staged_ledger(load: _Load, connection: duckdb.DuckDBPyConnection, name: str
     _stage(load, connection, name, table, mapping)
     key = quoted(table.key)
     newest_first = f"(partition by {key} order by _version desc nulls last, _id desc)"
+    content = "null" if mapping.version else f"row({_content(table, mapping)})"  # an older version is no contradiction
     connection.execute(f"""
         create or replace temp table repeated as
         with many as (select {key} as k from staged where _reasons is null group by all having count(*) > 1)
         select _id, _row, row_number() over {newest_first} as place,
-               row_hash <> first_value(row_hash) over {newest_first} as differs
-        from staged semi join many on staged.{key} = many.k
-        where _reasons is null""")
+               content is distinct from first_value(content) over {newest_first} as differs
+        from (select _id, _row, _version, {key}, {content} as content from staged
+              where _reasons is null and {key} in (select k from many))""")
     newest = f"epoch_us(max({quoted(table.clock)}) filter (_reasons is null))" if has_clock else "null"
     read, rejected, set_aside, newest_us = _one(connection, f"""
         select count(*), count(_reasons), coalesce(sum(len(_set_aside)) filter (_reasons is null), 0), {newest}
@@ -233,17 +234,15 @@ def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table:
     offered = "raw" if is_primary else "(select * from raw anti join rejected_rows using (_row))"
 
     def stage(offered: str) -> None:
-        typed = typed_query(load.source, name, table, mapping, load.code_lists, offered)
-        connection.execute(f"""
-            create or replace table staged_rows as
-            select * exclude (_received), {_content_hash(table, mapping)} as row_hash, {_year(table, mapping)} as yr,
-                   case when _reasons is not null or _set_aside is not null then to_json(_received)::varchar end as _raw
-            from ({typed})""")
+        received = [name for name, *_ in connection.execute("describe raw").fetchall()]
+        typed = typed_query(load.source, name, table, mapping, load.code_lists, offered, received)
+        connection.execute(f"create or replace temp table staged_rows as "
+                           f"select *, {_year(table, mapping)} as yr from ({typed})")
 
     if is_primary and mapping.split is None and not mapping.where and _exists(connection, UNNUMBERED):
         try:
             stage(UNNUMBERED)
-            connection.execute("create or replace view staged as "
+            connection.execute("create or replace temp view staged as "
                                "select rowid + 1 as _id, * replace (rowid + 1 as _row) from staged_rows")
             return
         except duckdb.Error as error:
@@ -253,7 +252,7 @@ def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table:
     connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
     stage(offered)
     connection.execute(f"set threads={threads}")
-    connection.execute(f"create or replace view staged as "
+    connection.execute(f"create or replace temp view staged as "
                        f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows")
 
 
@@ -269,13 +268,18 @@ def _year(table: Table, mapping: TableMapping) -> str:
     return f"coalesce(lpad(year({utc})::varchar, 4, '0'), '0000')"
 
 
-def _content_hash(table: Table, mapping: TableMapping) -> str:
-    """SQL of a fingerprint of the row's values: neither the order of the mapping nor a new, empty column changes it."""
-    columns = sorted(column for column in _columns(table, mapping) if column != "known_at")
-    values = {column: f"epoch_us({quoted(column)})" if table.column(column).type == "ts" else quoted(column)
-              for column in columns}
-    content = ", ".join(f"{literal(column + '=')} || {value}::varchar" for column, value in values.items())
-    return f"('0x' || left(sha1(concat_ws(chr(31), {content})), 15))::bigint"
+def _differs(table: Table, mapping: TableMapping, site_columns: Iterable[str]) -> str:
+    """SQL: whether the staged row `s` says something else than the lake's row `c`, which has `site_columns`."""
+    filled = _columns(table, mapping)
+    names = dict.fromkeys([*table.columns, *site_columns, *filled])
+    held = {*table.columns, *site_columns}
+    pairs = [(f"s.{quoted(name)}" if name in filled else "null", f"c.{quoted(name)}" if name in held else "null")
+             for name in names if name != "known_at"]
+    return " or ".join(f"{new} is distinct from {old}" for new, old in pairs)
+
+
+def _content(table: Table, mapping: TableMapping) -> str:
+    return ", ".join(quoted(column) for column in _columns(table, mapping) if column != "known_at")
 
 
 def _instant(microseconds: int | None) -> dt.datetime | None:
@@ -294,23 +298,28 @@ def _columns(table: Table, mapping: TableMapping) -> list[str]:
 
 
 def _compared(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delivery, table: Table,
-              current: DeltaTable) -> Delivery:
+              mapping: TableMapping, current: DeltaTable) -> Delivery:
     """Compare with what the lake holds: make `met` (keys it has: corrected, unchanged, stale, foreign) and count."""
     key, now = quoted(table.key), f"{literal(load.loaded_at.isoformat())}::timestamptz"
     paths = data_files(current)
-    held = f"(select * from {parquet_scan(paths)} where superseded_at is null)" if paths else ""
-    connection.execute(f"""
-        create or replace temp table met as
-        select s._id, s._row, s.{key} as k, c.row_hash as old_hash, c.yr as old_year, c.source_system as held_by,
-               -- a correction is known since its own version or clock when that is later, else since it was loaded
-               coalesce(case when s._version > c.known_at then s._version end,
-                        case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
-               case when c.source_system <> {literal(load.source.name)} then 'foreign'
-                    when c.row_hash = s.row_hash then 'unchanged'
-                    when c.version_at is not null and coalesce(s._version < c.version_at, true) then 'stale'
-                    else 'corrected' end as what
-        from (select * from staged where _reasons is null {_ONE_A_KEY}) as s
-        join {held or _NOTHING_HELD} as c on c.{key if held else "k"} = s.{key}""")
+    if paths:
+        columns = pa.schema(current.schema().to_arrow()).names
+        site = [name for name in columns if name.startswith(SITE_PREFIX)]
+        connection.execute(f"""
+            create or replace temp table met as
+            select s._id, s._row, s.{key} as k, c.yr as old_year, c.source_system as held_by,
+                   -- a correction is known since its own version or clock when that is later, else since it was loaded
+                   coalesce(case when s._version > c.known_at then s._version end,
+                            case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
+                   case when c.source_system <> {literal(load.source.name)} then 'foreign'
+                        when not ({_differs(table, mapping, site)}) then 'unchanged'
+                        when c.version_at is not null and coalesce(s._version < c.version_at, true) then 'stale'
+                        else 'corrected' end as what
+            from (select * from staged where _reasons is null {_ONE_A_KEY}) as s
+            join (select * from {parquet_scan(paths)} where superseded_at is null) as c on c.{key} = s.{key}""")
+    else:
+        connection.execute("create or replace temp table met (_id bigint, _row bigint, k varchar, old_year varchar, "
+                           "held_by varchar, corrected_at timestamptz, what varchar)")
     met = dict(connection.execute("select what, count(*) from met group by what").fetchall())
     good = ledger.rows_read - ledger.rejected - ledger.duplicate
     corrected, foreign = met.get("corrected", 0), met.get("foreign", 0)
@@ -319,8 +328,6 @@ def _compared(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delive
 
 
 _ONE_A_KEY = "and _id not in (select _id from repeated where place > 1)"
-_NOTHING_HELD = ("(select null::varchar as k, null::bigint as row_hash, null::varchar as yr, null::timestamptz as known_at, "
-                 "null::timestamptz as version_at, null::varchar as source_system where false)")
 
 
 def _inserts_query(load: _Load, table: Table, mapping: TableMapping) -> str:
@@ -329,7 +336,7 @@ def _inserts_query(load: _Load, table: Table, mapping: TableMapping) -> str:
     filled |= {"known_at": "coalesce(m.corrected_at, s.known_at)", "version_at": "s._version",
                "source_system": literal(load.source.name), "source_file": literal(load.file.name),
                "source_row": "s._row", "loaded_at": f"{literal(load.loaded_at.isoformat())}::timestamptz",
-               "ingest_run_id": literal(load.run_id), "row_hash": "s.row_hash", "yr": "s.yr"}
+               "ingest_run_id": literal(load.run_id), "yr": "s.yr"}
     site = sorted(column for column in mapping.columns if column.startswith(SITE_PREFIX))
     fields = [f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}"
               for name in (*table.columns, *site, *BOOKKEEPING)]
@@ -339,22 +346,21 @@ def _inserts_query(load: _Load, table: Table, mapping: TableMapping) -> str:
 
 def _closures_query(table: Table) -> str:
     """SELECT of the versions that a correction ends."""
-    return (f"select k as {quoted(table.key)}, old_hash as row_hash, old_year as yr, corrected_at as superseded_at "
+    return (f"select k as {quoted(table.key)}, old_year as yr, corrected_at as superseded_at "
             "from met where what = 'corrected'")
 
 
 # ---------------------------------------------------------------------------------------- quarantine and ledger
 
 
-def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, mapping: TableMapping) -> None:
+def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Keep every rejected row, every value set aside and every repeated row that differs, with its raw text."""
-    differs = "false" if mapping.version else "place > 1 and differs"  # an older version is no contradiction
     connection.execute(f"""
         create or replace temp table aside as
         select _row, 'row' as kind, _reasons as reasons, _raw from staged where _reasons is not null
         union all select _row, 'value', _set_aside, _raw from staged where _set_aside is not null and _reasons is null
         union all select _row, 'row', ['key:held_by_' || held_by], null from met where what = 'foreign'
-        union all select _row, 'duplicate', ['key:repeated_with_other_content'], null from repeated where {differs}""")
+        union all select _row, 'duplicate', ['key:repeated_with_other_content'], null from repeated where place > 1 and differs""")
     count, unknown = _one(connection, "select count(*), count(*) filter (_raw is null) from aside")
     if not count:
         return

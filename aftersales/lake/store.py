@@ -3,8 +3,8 @@
 A row is never overwritten. A corrected row is a new version of its key; the old one gets `superseded_at`. Hence
 "now" is every row that is not superseded, and `as_of(t)` every row that was known and not yet superseded at t.
 
-Two sets of rows go to a table in one commit, both named by (key, row_hash): *inserts*, and *closures* that set
-`superseded_at` on a version that is there. A commit either happened or did not; readers never wait.
+Two sets of rows go to a table in one commit: *inserts*, and *closures* that set `superseded_at` on the current version
+of a key. A commit either happened or did not; readers never wait.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def with_retry(action: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a load commits to a table: rows to insert, and versions (key, `row_hash`, `yr`) to close."""
+    """What a load commits to a table: rows to insert, and keys (with `yr`) whose current version ends."""
 
     inserts: pa.RecordBatchReader
     closures: pa.Table | None = None
@@ -272,7 +272,7 @@ class Store:
         schema
             Columns of a table that is not there yet; it is made first, without rows.
         key
-            Key column; (key, `row_hash`) names a version.
+            Key column; a key has one current version.
         partition
             Partition column that bounds the merge, if the table has one.
         message
@@ -333,13 +333,13 @@ def _merge_into(current: DeltaTable, changes: Changes, key: str, partition: str 
     rows = pa.concat_tables([inserts.append_column("_closes", pa.repeat(pa.scalar(False), len(inserts))),
                              changes.closures.append_column("_closes", pa.repeat(pa.scalar(True), len(changes.closures)))],
                             promote_options="default")
-    predicate = f't."{key}" = s."{key}" and t.row_hash = s.row_hash and t.superseded_at is null'
+    predicate = f't."{key}" = s."{key}" and s._closes and t.superseded_at is null'
     if partition:
         values = ", ".join(literal(value) for value in sorted(set(rows[partition].to_pylist())))
         predicate += f" and t.{partition} = s.{partition} and t.{partition} in ({values})"
     (current.merge(rows, predicate, source_alias="s", target_alias="t", merge_schema=True, commit_properties=commit,
                    writer_properties=_writer(inserts.schema))
-     .when_matched_update({"superseded_at": "s.superseded_at"}, predicate="s._closes")
+     .when_matched_update({"superseded_at": "s.superseded_at"})
      .when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns}, predicate="not s._closes")
      .execute())
 

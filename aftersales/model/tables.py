@@ -59,7 +59,6 @@ BOOKKEEPING: Mapping[str, Column] = {
     "source_row": Column(type="int", en="Row of the file", zh="来源行号"),
     "loaded_at": Column(type="ts", en="Loaded", zh="入湖时间"),
     "ingest_run_id": Column(type="id", en="Ingest run", zh="入湖批次"),
-    "row_hash": Column(type="int", en="Fingerprint of the row's content", zh="行内容指纹"),
     "yr": Column(type="cat", en="Year of the event clock (partition)", zh="事件年份(分区)"),
 }
 """Columns every canonical table has besides its own."""

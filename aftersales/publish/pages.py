@@ -25,7 +25,7 @@ from aftersales.model.errors import AftersalesError, MetricError, ParameterError
 from aftersales.model.settings import Workspace, open_workspace
 from aftersales.publish.board import Board
 from aftersales.publish.export import table_to_csv, tables_to_xlsx
-from aftersales.publish.scene import Lang, Payload, Scene, message, section
+from aftersales.publish.scene import Lang, Payload, Scene, message, plain_json, section
 from aftersales.publish.sidecars import (
     Sidecar,
     Value,
@@ -142,7 +142,7 @@ class Page:
             )
             payload = section(self.scene, name, "", message=message("error", text, id=number))
         payload["facts"] = {
-            **payload.get("facts", {}),
+            **plain_json(payload.get("facts", {})),
             "metric_versions": dict(self.scene.metric_versions),
             "table_versions": self.scene.snapshot.versions,
             "as_of": self.scene.as_of.isoformat(),
@@ -346,10 +346,9 @@ def _freshness(scene: Scene) -> str:
         return scene.say("No data has been loaded yet: aftersales ingest", "尚未载入数据:aftersales ingest")
     deliveries = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").newest_event_at.max())
     loaded = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").loaded_at.max())
+    newest, known, day = (scene.local_text(moment) for moment in (deliveries, loaded, scene.as_of))
     return scene.say(
-        f"Data to {scene.local_text(deliveries)} · loaded {scene.local_text(loaded)} · "
-        f"as of {scene.local_text(scene.as_of)}",
-        f"数据截至 {scene.local_text(deliveries)} · 载入于 {scene.local_text(loaded)} · 口径日 {scene.local_text(scene.as_of)}",
+        f"Data to {newest} · loaded {known} · as of {day}", f"数据截至 {newest} · 载入于 {known} · 口径日 {day}"
     )
 
 

@@ -9,7 +9,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -32,7 +31,7 @@ from aftersales.model.errors import AftersalesError, ParameterError, known_names
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
 from aftersales.publish.board import SECTION_MIME
 from aftersales.publish.pages import ADDRESS_VARIABLE
-from aftersales.publish.scene import Lang
+from aftersales.publish.scene import Lang, plain_json
 from aftersales.publish.sidecars import Sidecar, Value, checked_parameters, page_file, page_names, read_sidecar
 
 CELL_SECONDS = 600
@@ -69,7 +68,7 @@ class ReportRun:
         content = asdict(self)
         facts = content.pop("facts")
         content.pop("folder")
-        return _plain_json({**content, **facts})  # type: ignore[no-any-return]
+        return plain_json({**content, **facts})  # type: ignore[no-any-return]
 
 
 def run_report(
@@ -363,14 +362,6 @@ def _remember(workspace: Workspace, run: ReportRun, started_by: str) -> None:
                 folder=run.folder,
             )
         )
-
-
-def _plain_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 __all__ = [

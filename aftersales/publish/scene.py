@@ -166,7 +166,7 @@ def table(
         rows.astype(object).where(rows.notna(), None).to_dict("records") if isinstance(rows, pd.DataFrame) else rows
     )
     fields = [item["field"] for item in columns]
-    plain = [{name: _plain(record.get(name)) for name in fields} for record in records]
+    plain = [{name: plain_json(record.get(name)) for name in fields} for record in records]
     return {
         "id": id,
         "title": title,
@@ -179,8 +179,12 @@ def table(
     }
 
 
-def _plain(value: Any) -> Any:
-    """A value JSON has: numpy numbers and dates become plain ones, missing and infinite ones None."""
+def plain_json(value: Any) -> Any:
+    """A value JSON has: numpy numbers and dates become plain ones, missing and infinite ones null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if hasattr(value, "item") and not isinstance(value, str):

@@ -61,7 +61,6 @@ def load(path: Path, target: Path) -> dict[str, int]:
     held[["reasons", "raw"]].to_parquet(target / "quarantine.parquet", index=True)
     good = rows[~bad]
     newest = good.sort_values("version_at", kind="stable").drop_duplicates("ticket_id", keep="last").sort_index()
-    newest = newest.assign(row_hash=pd.util.hash_pandas_object(newest, index=False))  # what a next delivery is compared with
     newest.assign(yr=newest["created_at"].dt.strftime("%Y"), source_system="crm").to_parquet(
         target / "ticket", partition_cols=["yr"], index=False)
     return {"rows_read": len(raw), "accepted": len(newest), "rejected": int(bad.sum()),

@@ -106,7 +106,7 @@ def answer(scene: Scene) -> Payload:
         "relative_ratio": effect.relative_ratio,
     }
     notice = (
-        message("weak", scene.say("Fewer than 5 failures in a cohort.", "某一批组的故障不足 5 次。"))
+        message("weak", scene.say("Too few failures are to be expected in a cohort.", "某一批组的预期故障过少。"))
         if effect.is_thin
         else None
     )

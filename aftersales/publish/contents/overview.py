@@ -7,7 +7,7 @@ import datetime as dt
 import pandas as pd
 
 from aftersales.attribute.pareto import pareto
-from aftersales.measure.compute import MetricResult
+from aftersales.measure.compute import MetricResult, first_unripe_day
 from aftersales.measure.definitions import metric
 from aftersales.measure.dimensions import dimension_title, find_dimension
 from aftersales.model.errors import MetricError
@@ -17,29 +17,21 @@ from aftersales.publish.wording import figure, number_kind, quantity
 
 FIELD = ("complaint_rate", "failure_rate", "repeat_failure_rate", "first_time_fix_rate")
 SERVICE = ("first_response_time", "resolution_time", "csat", "nps", "sla_attainment")
+COUNTS = ("ticket_count", "complaint_count", "repair_count")
 FILTERS = ("channel", "ticket_type", "model")
 
 
-def _window(scene: Scene) -> tuple[dt.date, dt.date, dt.date]:
-    """First day of the year before, first day, and end (excluded) of the months shown: whole months only."""
+def _window(scene: Scene, maturity_days: int = 0) -> tuple[dt.date, dt.date, dt.date]:
+    """First day of the year before, first day, and end (excluded) of the months shown: whole, ripe months only."""
     months = scene.number("months")
-    month = pd.Period(scene.as_of.date(), "M")
-    last = month if scene.as_of.date() >= month.end_time.date() else month - 1
-    end = (last + 1).start_time.date()
-    return (last - 2 * months + 1).start_time.date(), (last - months + 1).start_time.date(), end
+    unripe = pd.Period(first_unripe_day(scene.snapshot.day_of(scene.as_of), maturity_days), "M")
+    before, start = unripe - 2 * months, unripe - months
+    return before.start_time.date(), start.start_time.date(), unripe.start_time.date()
 
 
 def _ripe_window(scene: Scene, name: str) -> tuple[dt.date, dt.date, dt.date]:
-    """The same span moved back to whole ripe months, so that both years are equally ripe."""
-    months = scene.number("months")
-    ripe = scene.as_of.date() - dt.timedelta(days=metric(name).maturity_days)
-    month = pd.Period(ripe, "M")
-    last = month if ripe >= month.end_time.date() else month - 1
-    return (
-        (last - 2 * months + 1).start_time.date(),
-        (last - months + 1).start_time.date(),
-        (last + 1).start_time.date(),
-    )
+    """The same span moved back until the metric is ripe, so that both years are equally ripe."""
+    return _window(scene, metric(name).maturity_days)
 
 
 def _filters(scene: Scene, name: str, skip: str | None = None) -> dict[str, list[str]] | None:
@@ -72,25 +64,16 @@ def answer(scene: Scene) -> Payload:
     """The volume and the one measure that moved most against the year before."""
     before, start, end = _window(scene)
     title = scene.say("How are we doing?", "售后情况如何?")
-    where = _filters(scene, "ticket_count")
-    now, prior = (
-        scene.metric("ticket_count", where=where, start=start, end=end),
-        scene.metric("ticket_count", where=where, start=before, end=start),
-    )
-    if now.state != "ok":
-        other = scene.metric("complaint_count", start=start, end=end)
-        if other.state != "ok":
-            return section(
-                scene,
-                "answer",
-                title,
-                message=message(
-                    "empty",
-                    scene.say("Nothing has been loaded for this period.", "该时段没有数据。"),
-                    scene.say("aftersales ingest", "aftersales ingest"),
-                ),
-            )
-        now, prior = other, scene.metric("complaint_count", start=before, end=start)
+    counted = [name for name in COUNTS if _filters(scene, name) is not None]
+    pairs = [
+        (scene.metric(name, where=_filters(scene, name), start=start, end=end),
+         scene.metric(name, where=_filters(scene, name), start=before, end=start))
+        for name in counted
+    ]  # fmt: skip
+    now, prior = next((pair for pair in pairs if pair[0].state == "ok"), (None, None))
+    if now is None or prior is None:
+        nothing = scene.say("Nothing has been loaded for this period.", "该时段没有数据。")
+        return section(scene, "answer", title, message=message("empty", nothing, "aftersales ingest"))
     count, old = int(now.rows["count"].iloc[0]), int(prior.rows["count"].iloc[0]) if prior.state == "ok" else 0
     change = f"{(count / old - 1):+.0%}" if old else ""
     span = scene.say(

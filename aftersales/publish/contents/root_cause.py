@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +26,7 @@ UNIT_FILTERS = ("model", "generation", "batch", "supplier", "region", "fw_versio
 MODES = {"failure_rate": "fault_code", "complaint_rate": "category"}
 MOST_EVENTS = 8
 COUNTS = {"failure_rate": "repair", "complaint_rate": "complaint"}
+COUNT_METRICS = {"failure_rate": "repair_count", "complaint_rate": "complaint_count"}
 
 
 def _question(scene: Scene) -> str:
@@ -60,11 +62,7 @@ def _window(scene: Scene) -> tuple[dt.date | None, dt.date | None]:
 def _cells(scene: Scene) -> Cells:
     def make() -> Cells:
         start, end = _window(scene)
-        mode = (
-            {"fault_code": scene.chosen("failure_mode")}
-            if scene.chosen("failure_mode") and _mode(scene) == "fault_code"
-            else {}
-        )
+        chosen = scene.chosen("failure_mode")
         return failure_cells(
             scene.snapshot,
             _question(scene),
@@ -73,7 +71,7 @@ def _cells(scene: Scene) -> Cells:
             start=start,
             end=end,
             where=scene.where(*UNIT_FILTERS),
-            events_where=mode,
+            events_where={_mode(scene): chosen} if chosen else {},
         )
 
     scene.metric_versions[_question(scene)] = metric(_question(scene)).version
@@ -171,6 +169,7 @@ def where(scene: Scene) -> Payload:
         start=start,
         end=end,
         where=_event_where(scene, skip="failure_mode"),
+        counted=metric(COUNT_METRICS[_question(scene)]).numerator.where,
     )
     title = scene.say("What fails most?", "哪些故障最多?")
     if result.rows.empty:
@@ -225,7 +224,7 @@ def since_when(scene: Scene) -> Payload:
     if _has_rate(scene) and not scene.chosen("failure_mode"):
         result = scene.metric(_question(scene), where=scene.where(*UNIT_FILTERS), start=start, end=end, period=grain)  # type: ignore[arg-type]
     else:
-        name = "complaint_count" if _question(scene) == "complaint_rate" else "repair_count"
+        name = COUNT_METRICS[_question(scene)]
         result = scene.metric(name, where=_event_where(scene), start=start, end=end, period=grain)  # type: ignore[arg-type]
     if result.state != "ok":
         return section(scene, "since_when", title, message=message("empty", result.refusal(scene.lang)))
@@ -342,7 +341,7 @@ def on_what(scene: Scene) -> Payload:
         return _counts_by(scene, title)
     cells = _cells(scene)
     by = scene.text("by") if scene.text("by") in cells.dimensions else (cells.dimensions or ("model",))[0]
-    notices = _skipped_text(scene, cells)
+    notices = _skipped_text(scene, cells, scene.text("by"))
     if scene.text("by") in cells.skipped:
         return section(scene, "on_what", title, message=message("refused", notices))
     rates = rates_by(cells, [by])
@@ -385,7 +384,7 @@ def on_what(scene: Scene) -> Payload:
 
 def _counts_by(scene: Scene, title: str) -> Payload:
     start, end = _window(scene)
-    name = "complaint_count" if _question(scene) == "complaint_rate" else "repair_count"
+    name = COUNT_METRICS[_question(scene)]
     result = scene.metric(name, ["model"], where=_event_where(scene, skip="model"), start=start, end=end)
     if result.state != "ok":
         return section(scene, "on_what", title, message=message("empty", result.refusal(scene.lang)))
@@ -480,26 +479,10 @@ def _rates_table(scene: Scene, rates: pd.DataFrame, by: str) -> Payload:
     )
 
 
-def _skipped_text(scene: Scene, cells: Cells) -> str:
-    """Which rates cannot be given, and why."""
-    if not cells.skipped:
-        return ""
-    known = {name: f"{share:.0%}" for name, share in cells.skipped.items()}
-    en = ", ".join(f"{dimension_title(name).lower()} ({share} known)" for name, share in known.items())
-    zh = "、".join(f"{dimension_title(name, 'zh')}(已知 {share})" for name, share in known.items())
-    registration = cells.estimated_n > 0.1 * cells.units_n
-    why = scene.say(
-        f" Registration is unknown for {cells.estimated_n:,} of {cells.units_n:,} units, nearly all of them intact."
-        if registration
-        else "",
-        f"{cells.units_n:,} 台中有 {cells.estimated_n:,} 台注册(启用)日期未知,几乎都是完好的产品。"
-        if registration
-        else "",
-    )
-    return scene.say(
-        f"No rate can be given by {en}: it is known mainly for units that failed, so a rate would be pure selection.{why}",
-        f"无法按以下维度给出比率:{zh}。这些信息主要只在故障产品上已知,比率将完全是选择偏差。{why}",
-    )
+def _skipped_text(scene: Scene, cells: Cells, by: str) -> str:
+    """Which rates cannot be given, and why: for the dimension asked for, else for all that were left out."""
+    names = [by] if by in cells.skipped else list(cells.skipped)
+    return scene.metric(_question(scene), names, where=scene.where(*UNIT_FILTERS)).refusal(scene.lang) if names else ""
 
 
 # ------------------------------------------------------------------------------------------------ how sure, ledger
@@ -546,10 +529,11 @@ def findings(scene: Scene) -> Payload:
 
 def _finding_row(scene: Scene, item: Finding) -> Payload:
     q = "< 0.001" if item.q < 0.001 else f"{item.q:.3f}"
+    ratio, low, high = ("∞" if math.isinf(part) else f"{part:.2f}" for part in (item.ratio, item.low, item.high))
     return {
         **asdict(item),
         "path": item.path(scene.lang),
-        "ratio_text": f"{item.ratio:.2f} [{item.low:.2f}, {item.high:.2f}]",
+        "ratio_text": f"{ratio} [{low}, {high}]",
         "q_text": q,
     }
 
