@@ -1,4 +1,4 @@
-"""The after-sales workbench: data goes in, and out comes the one thing to fix next, why, and the proof that it worked."""
+"""The after-sales workbench: data goes in, and out comes the one thing to fix next, why, and whether it worked."""
 
 from __future__ import annotations
 

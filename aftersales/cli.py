@@ -11,6 +11,7 @@ import datetime as dt
 import getpass
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,16 @@ def main() -> NoReturn:
             raise
         err.print(str(error), style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        where, what = error.filename or "disk", error.strerror or type(error).__name__
+        err.print(
+            f"{where}: {what}\n  rows : none lost: what was committed before stays\n"
+            "  fix  : free disk space or mend the rights, then run the command again",
+            style="red", markup=False, soft_wrap=True,
+        )  # fmt: skip
+        sys.exit(3)
     except KeyboardInterrupt:
         err.print("interrupted; what was committed before stays", markup=False)
         sys.exit(3)
@@ -133,7 +144,10 @@ def _snapshot(workspace: Workspace, as_of: str = "") -> Iterator[tuple[Snapshot,
     connection = connect(workspace)
     moment = workspace.end_of_day(as_of or workspace.settings.as_of)
     try:
-        yield Store(workspace.lake).pin(connection, as_of=moment, time_zone=workspace.settings.time_zone), moment or _now()
+        yield (
+            Store(workspace.lake).pin(connection, as_of=moment, time_zone=workspace.settings.time_zone),
+            moment or _now(),
+        )
     finally:
         connection.disconnect()
 
@@ -157,14 +171,18 @@ time_zone: Asia/Shanghai     # the site's clock
 """
 
 
+def _copy_new(source: str, target: str) -> None:
+    """Copy a file, unless the user has one there."""
+    if not Path(target).exists():
+        shutil.copy2(source, target)
+
+
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="New folder.")]) -> None:
     """Make a new workspace with the pages and an example source.
 
     Example: aftersales init ~/after-sales
     """
-    import shutil
-
     if (folder / FILE_NAME).exists():
         raise SettingsError(str(folder), f"already has a {FILE_NAME}", fix="take another folder, or work in this one")
     for name in ("data/raw", "data/sources", "data/reference"):
@@ -174,12 +192,9 @@ def init(folder: Annotated[Path, typer.Argument(help="New folder.")]) -> None:
     )
     home = Path(__file__).parent.parent
     if (home / "notebooks").is_dir():
-        shutil.copytree(
-            home / "notebooks", folder / "notebooks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*")
-        )
-        shutil.copytree(
-            home / "data" / "sources" / "examples", folder / "data" / "sources" / "examples", dirs_exist_ok=True
-        )
+        for name in ("notebooks", "data/sources/examples"):
+            hidden = shutil.ignore_patterns(".*")
+            shutil.copytree(home / name, folder / name, dirs_exist_ok=True, ignore=hidden, copy_function=_copy_new)
     out.print(
         f"{folder} is a workspace. Put an export into data/raw/, describe it in data/sources/<name>.yml "
         "(see data/sources/examples/), then: aftersales ingest",
@@ -255,8 +270,8 @@ def ingest(
     if json_:
         _print_json(records)
         return
-    shown = {"source_file": "file", "table": "table", "rows_read": "read", "accepted": "accepted", "rejected": "rejected",
-             "duplicate": "duplicate", "inserted": "new", "corrected": "corrected", "skipped": "skipped"}  # fmt: skip
+    shown = {"source_file": "file", "table": "table", "rows_read": "read", "accepted": "accepted",
+             "rejected": "rejected", "duplicate": "duplicate", "inserted": "new", "corrected": "corrected", "skipped": "skipped"}  # fmt: skip
     _print_rows(records, shown)
     out.print(
         "read = accepted + rejected + duplicate. new, corrected: of the accepted rows, what was not in the lake yet.\n"
@@ -663,7 +678,8 @@ def report_run(
             shown = (
                 f"{run.page}: {run.state}"
                 + (f" ({run.reason})" if run.reason else "")
-                + f", {run.seconds:.1f} s -> {Path(run.folder) / 'report.html' if run.state != 'failed' else run.folder}"
+                + f", {run.seconds:.1f} s -> "
+                + (run.folder if run.state == "failed" else f"{run.folder}/report.html")
             )
             out.print(shown, markup=False, soft_wrap=True)
     if json_:

@@ -42,8 +42,12 @@ except AftersalesError as error:
 def child(workspace: TestWorkspace, *arguments: str, prepare: str = "") -> subprocess.Popen[str]:
     """A load in a process of its own; `prepare` runs in it before the load."""
     script = CHILD.replace("PREPARE", textwrap.dedent(prepare))
-    return subprocess.Popen([sys.executable, "-c", script, str(workspace.root), *arguments], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(workspace.root), *arguments],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finished(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
@@ -80,23 +84,31 @@ def full(*given, **more):
     write(*given, **more)
 store.write_deltalake = full
 """
-WHILE_STAGING = "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
+WHILE_STAGING = """
+from aftersales.lake import engine
+engine.STAGING_MEMORY = "25MB"  # so that the load has to spill
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
-@pytest.mark.parametrize(("prepare", "where"), [(WHILE_STAGING, "1.csv: could not be loaded by crm.yml"),
-                                                (WHILE_WRITING, "lake/ticket: could not be written")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prepare", "where"),
+    [(WHILE_STAGING, "1.csv: could not be loaded by crm.yml"), (WHILE_WRITING, "lake/ticket: could not be written")],
+)
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_full_disk_ends_in_four_parts_and_the_next_run_completes(workspace: TestWorkspace, prepare: str, where: str,
-                                                                   is_new: bool) -> None:  # fmt: skip
+def test_a_full_disk_ends_in_four_parts_and_the_next_run_completes(
+    workspace: TestWorkspace, prepare: str, where: str, is_new: bool
+) -> None:
     workspace.source()
     if not is_new:
         settled(workspace)
     workspace.file("1.csv", csv_text(HEADER, rows(0, ROWS, BAD)))
     code, _, err = finished(child(workspace, "crm", "data/raw/1.csv", prepare=prepare))
-    first, *more = err.strip().splitlines()
-    assert code == 3 and first.startswith(where), err
-    assert [line.split(":")[0].strip() for line in more] == ["rows", "fix"]
+    message = err.strip().splitlines()[-3:]  # the writer's own threads may have complained before
+    assert code == 3, err
+    assert message[0].startswith(where), err
+    assert [line.split(":")[0].strip() for line in message[1:]] == ["rows", "fix"]
     assert keys(workspace) == ((0, 0) if is_new else (3, 3))
     assert not list((workspace.root / ".cache" / "spill").glob("staging-*"))
     code, out, err = finished(child(workspace, "crm", "data/raw/1.csv"))
@@ -164,7 +176,8 @@ def test_a_load_killed_at_any_moment_is_completed_by_the_next_run(workspace: Tes
         process.kill()
         process.communicate(timeout=60)
         rows_, keys_ = keys(workspace)
-        assert rows_ == keys_ and rows_ in (3, ROWS - BAD + 3)
+        assert rows_ == keys_
+        assert rows_ in (3, ROWS - BAD + 3)
     complete(workspace)
 
 
@@ -234,4 +247,6 @@ def test_no_row_content_is_in_a_message(workspace: TestWorkspace) -> None:
     path: Path = workspace.file("1.csv", "id,created,state,price\n1,2024-01-01,Wang Xiaoming,13800138000\n")
     with pytest.raises(Exception, match="lacks 2 of 4 mapped columns") as caught:
         workspace.ingest(source)
-    assert "Wang" not in str(caught.value) and "138001" not in str(caught.value) and path.name in str(caught.value)
+    assert "Wang" not in str(caught.value)
+    assert "138001" not in str(caught.value)
+    assert path.name in str(caught.value)

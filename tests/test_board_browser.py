@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-# ruff: noqa: E501 - the code of a notebook cell
+
 PAGE_CODE = textwrap.dedent(
     """
     import os
@@ -261,7 +261,7 @@ def test_a_report_opens_without_scripts_and_network_and_shows_its_charts(browser
 
     names: dict[str, object] = {}
     os.environ.pop("QUERY_STRING", None)
-    exec(PAGE_CODE, names)  # noqa: S102 - the page's own code, as its kernel runs it
+    exec(PAGE_CODE, names)
     boards = names["boards"]
     assert isinstance(boards, dict)
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(PROSE)])

@@ -526,7 +526,10 @@ def test_unknown_names_list_the_known_ones(snapshot: Snapshot) -> None:
     for question in ({"by": ["colour"]}, {"where": {"colour": ["red"]}}):
         with pytest.raises(MetricError, match="metric complaint_rate: has no dimension 'colour'") as caught:
             compute(snapshot, "complaint_rate", as_of=AS_OF, **question)
-        assert caught.value.rows == "known: batch, channel_sold, family, fw_version, line, model, region, supplier"
+        assert (
+            caught.value.rows
+            == "known: batch, channel_sold, country, family, fw_version, generation, line, model, process_step, region, supplier, sw_version"
+        )
     with pytest.raises(MetricError, match="dimension x_colour: the units in service do not have it"):
         compute(snapshot, "complaint_rate", ["x_colour"], as_of=AS_OF)
 
@@ -559,7 +562,9 @@ def test_days_and_months_begin_by_the_sites_clock(tmp_path: Path) -> None:
         zone: compute(replace(at_utc, time_zone=zone), "ticket_count", as_of=AS_OF, period="month").rows
         for zone in ("UTC", "Asia/Shanghai", "America/New_York")
     }
-    found = {zone: dict(zip(frame["period"].astype(str), frame["count"], strict=True)) for zone, frame in months.items()}
+    found = {
+        zone: dict(zip(frame["period"].astype(str), frame["count"], strict=True)) for zone, frame in months.items()
+    }
     assert found == {
         "UTC": {"2023-12-01": 1, "2024-01-01": 1},
         "Asia/Shanghai": {"2024-01-01": 2},

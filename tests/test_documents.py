@@ -83,11 +83,17 @@ def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     assert (error.where, error.what) == ("sheet.yml, line 4", "not readable as YAML: the key 'size' is given twice")
 
 
-@pytest.mark.parametrize(("text", "what"), [
-    ("name: [a\n", "not readable as YAML"), ("- a\n- b\n", "expected keys and values, found a list"),
-    ("just text\n", "expected keys and values, found a str"), (b"name: \xff\n", "not UTF-8 (byte 6)"),
-    ("name: a\n\tsize: 1\n", "not readable as YAML"), ("", "1 problem"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("name: [a\n", "not readable as YAML"),
+        ("- a\n- b\n", "expected keys and values, found a list"),
+        ("just text\n", "expected keys and values, found a str"),
+        (b"name: \xff\n", "not UTF-8 (byte 6)"),
+        ("name: a\n\tsize: 1\n", "not readable as YAML"),
+        ("", "1 problem"),
+    ],
+)
 def test_what_is_no_document_is_refused_in_words(tmp_path: Path, text: str | bytes, what: str) -> None:
     error = refused(tmp_path, text)
     assert error.what.startswith(what)
@@ -104,13 +110,28 @@ def test_a_folder_in_place_of_a_file_says_so(tmp_path: Path) -> None:
         read_document(tmp_path, Sheet)
 
 
-@pytest.mark.parametrize(("written", "read_as"), [
-    ("2024-01-02", "2024-01-02"), ("Yes", "Yes"), ("off", "off"), ("true", True), ("0012", "0012"), ("12:30", "12:30"),
-    ("1_000", "1_000"), ("0x1F", "0x1F"), ("12", 12), ("-3", -3), ("1.50", 1.5), ("null", None), ("1e5", "1e5"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("2024-01-02", "2024-01-02"),
+        ("Yes", "Yes"),
+        ("off", "off"),
+        ("true", True),
+        ("0012", "0012"),
+        ("12:30", "12:30"),
+        ("1_000", "1_000"),
+        ("0x1F", "0x1F"),
+        ("12", 12),
+        ("-3", -3),
+        ("1.50", 1.5),
+        ("null", None),
+        ("1e5", "1e5"),
+    ],
+)
 def test_a_value_is_read_as_nothing_but_what_it_looks_like(tmp_path: Path, written: str, read_as: object) -> None:
     value = read(tmp_path, f"any: {written}\n", Loose).any
-    assert value == read_as and isinstance(value, type(read_as))
+    assert value == read_as
+    assert isinstance(value, type(read_as))
 
 
 def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:

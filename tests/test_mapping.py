@@ -19,7 +19,9 @@ tables:
 
 def columns(**specs: str) -> str:
     lines = "".join(f"\n      {name}: {spec}" for name, spec in specs.items())
-    return MINIMAL.replace("{ticket_id: id, known_at: at, created_at: at}", f"\n      ticket_id: id\n      known_at: at{lines}")
+    return MINIMAL.replace(
+        "{ticket_id: id, known_at: at, created_at: at}", f"\n      ticket_id: id\n      known_at: at{lines}"
+    )
 
 
 def refused(workspace: TestWorkspace, text: str) -> list[str]:
@@ -32,7 +34,9 @@ def refused(workspace: TestWorkspace, text: str) -> list[str]:
 
 
 def test_every_unknown_name_is_reported_at_once_with_line_and_suggestion(workspace: TestWorkspace) -> None:
-    assert refused(workspace, """
+    assert refused(
+        workspace,
+        """
         owner: test
         files: data/raw/*.csv
         delimeter: ";"
@@ -46,7 +50,8 @@ def test_every_unknown_name_is_reported_at_once_with_line_and_suggestion(workspa
               cost_total: {from: cost, on_bad: drop, case: upper}
           tickets:
             columns: {}
-        """) == [
+        """,
+    ) == [
         "line 4, delimeter: unknown key 'delimeter' (did you mean 'delimiter'?)",
         "line 7, tables.ticket.columns: ticket.ticket_id is required: it is the key",
         "line 8, tables.ticket.columns.ticket_idd: ticket has no column 'ticket_idd' (did you mean 'ticket_id'?)",
@@ -58,32 +63,40 @@ def test_every_unknown_name_is_reported_at_once_with_line_and_suggestion(workspa
         "(only id, cat, str, text)",
         "line 12, tables.ticket.columns.cost_total.on_bad: Input should be 'reject' or 'blank'",
         "line 13, tables.tickets: no table 'tickets' (did you mean 'ticket'?)",
-    ]  # fmt: skip
+    ]
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ("{from: v, value: 1}", "give either 'from' (a raw column) or 'value' (a constant)"),
-    ("{}", "give either 'from' (a raw column) or 'value' (a constant)"),
-    ("{from: v, map: {a: b}, map_file: codes.csv}", "give 'map' or 'map_file', not both"),
-    ("{from: v, join: /}", "'join' needs several raw columns in 'from'"),
-    ("{from: v, required: 1}", "Input should be a valid boolean"), ("5", "Input should be a valid dictionary"),
-    ("{from: v, map: {a: 1, Ａ: 2}}", "'Ａ' stands there twice with two meanings (case and width do not count)"),
-    ("{from: v, map: {a: }}", "Input should be a valid string"), ("{value: }", "give either 'from'"),
-    ("{from: '@part'}", "@part needs 'split', which says what column it is a part of"),
-    ("{from: v, time_zone: Asia/Shanghia}", "no time zone 'Asia/Shanghia'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{from: v, value: 1}", "give either 'from' (a raw column) or 'value' (a constant)"),
+        ("{}", "give either 'from' (a raw column) or 'value' (a constant)"),
+        ("{from: v, map: {a: b}, map_file: codes.csv}", "give 'map' or 'map_file', not both"),
+        ("{from: v, join: /}", "'join' needs several raw columns in 'from'"),
+        ("{from: v, required: 1}", "Input should be a valid boolean"),
+        ("5", "Input should be a valid dictionary"),
+        ("{from: v, map: {a: 1, Ａ: 2}}", "'Ａ' stands there twice with two meanings (case and width do not count)"),
+        ("{from: v, map: {a: }}", "Input should be a valid string"),
+        ("{value: }", "give either 'from'"),
+        ("{from: '@part'}", "@part needs 'split', which says what column it is a part of"),
+        ("{from: v, time_zone: Asia/Shanghia}", "no time zone 'Asia/Shanghia'"),
+    ],
+)
 def test_a_column_that_says_nothing_clear_is_refused(workspace: TestWorkspace, spec: str, message: str) -> None:
     assert any(message in line for line in refused(workspace, columns(region=spec)))
 
 
-@pytest.mark.parametrize(("column", "spec", "message"), [
-    ("ticket_type", "{value: error}", "'error' is not allowed; known: complaint"),
-    ("ticket_type", "{from: v, map: {a: error}}", "'error' is not allowed"),
-    ("reassigned_n", "{from: v, default: many}", "'many' is no value of type 'int'"),
-    ("cost_total", "{from: v, max: high}", "'high' is no value of type 'num'"),
-    ("sla_met", "{value: perhaps}", "'perhaps' is no value of type 'bool'"),
-    ("closed_at", "{from: v, min: spring}", "'spring' is no value of type 'ts'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "spec", "message"),
+    [
+        ("ticket_type", "{value: error}", "'error' is not allowed; known: complaint"),
+        ("ticket_type", "{from: v, map: {a: error}}", "'error' is not allowed"),
+        ("reassigned_n", "{from: v, default: many}", "'many' is no value of type 'int'"),
+        ("cost_total", "{from: v, max: high}", "'high' is no value of type 'num'"),
+        ("sla_met", "{value: perhaps}", "'perhaps' is no value of type 'bool'"),
+        ("closed_at", "{from: v, min: spring}", "'spring' is no value of type 'ts'"),
+    ],
+)
 def test_a_constant_has_to_fit_its_column(workspace: TestWorkspace, column: str, spec: str, message: str) -> None:
     assert any(message in line for line in refused(workspace, columns(**{column: spec})))
 
@@ -94,8 +107,11 @@ def test_a_key_given_twice_is_refused(workspace: TestWorkspace) -> None:
 
 
 def test_codes_are_the_text_of_the_file(workspace: TestWorkspace) -> None:
-    source = workspace.source(columns(region='{from: 7, map: {001: a, 1.10: b, Yes: c, true: d, 12:30: e}, default: 2.50}')
-                              .replace("from: 7", "from: [7]"))
+    source = workspace.source(
+        columns(region="{from: 7, map: {001: a, 1.10: b, Yes: c, true: d, 12:30: e}, default: 2.50}").replace(
+            "from: 7", "from: [7]"
+        )
+    )
     spec = source.tables["ticket"].columns["region"]
     assert spec.map == {"001": "a", "1.10": "b", "Yes": "c", "true": "d", "12:30": "e"}
     assert (spec.sources, spec.default) == (["7"], "2.50")
@@ -121,18 +137,27 @@ def test_only_channels_that_are_on_are_in_the_catalogue(workspace: TestWorkspace
         catalogue(workspace.open())
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "no such code list"), ("a,b\n1,2\n", "lacks the columns source_value, target_value"),
-    ("source_value,target_value\nx,1\nＸ,2\n", "1 source values have two meanings"), (b"\xff", "not UTF-8"),
-])  # fmt: skip
-def test_a_code_list_that_cannot_be_used_says_why(workspace: TestWorkspace, content: str | bytes | None, message: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such code list"),
+        ("a,b\n1,2\n", "lacks the columns source_value, target_value"),
+        ("source_value,target_value\nx,1\nＸ,2\n", "1 source values have two meanings"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_code_list_that_cannot_be_used_says_why(
+    workspace: TestWorkspace, content: str | bytes | None, message: str
+) -> None:
     if content is not None:
         workspace.file("codes.csv", content)
     with pytest.raises(SettingsError, match=message):
         read_code_list(workspace.open(), "data/raw/codes.csv")
 
 
-def test_the_fingerprint_changes_with_the_mapping_and_its_code_list_and_with_nothing_else(workspace: TestWorkspace) -> None:
+def test_the_fingerprint_changes_with_the_mapping_and_its_code_list_and_with_nothing_else(
+    workspace: TestWorkspace,
+) -> None:
     list_ = workspace.file("codes.csv", "source_value,target_value\nx,1\n")
     text = columns(region="{from: r, map_file: data/raw/codes.csv}")
     first = workspace.source(text).fingerprint(workspace.open())

@@ -1,12 +1,13 @@
 """Every notebook is a page to read: anatomy, parameters, prose in both languages, nothing left over."""
 
-from __future__ import annotations
+from __future__ import itertools
 
 import ast
 import re
 from pathlib import Path
 from typing import Any
 
+import annotations
 import nbformat
 import pytest
 from papermill.inspection import _infer_parameters
@@ -176,7 +177,7 @@ def test_every_section_of_the_page_is_shown_once_under_its_prose(path: Path) -> 
     shown = re.findall(r'page\.show\("(\w+)"\)', "\n".join(cell.source for cell in code_cells(path)))
     assert shown == ["strip", *SECTIONS[path.stem]]
     assert f'open_page("{path.stem}", locals())' in cells[2].source
-    for before, cell in zip(cells[3:], cells[4:], strict=False):
+    for before, cell in itertools.pairwise(cells[3:]):
         if cell.cell_type == "code":
             assert before.cell_type == "markdown", f"what to look for in {cell.source}?"
 

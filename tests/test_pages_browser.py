@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import browser as b
+import psutil
 import pytest
 from worlds import ROOT, DemoWorld
 
@@ -170,6 +173,11 @@ def test_a_page_fits_on_a_phone_and_the_root_cause_page_names_the_planted_cell(s
         assert demo.truth["distractor"]["region"] not in answer
 
 
+def heading(page: b.Page, text: str) -> Any:
+    """A heading of the notebook's prose."""
+    return page.tab.locator(".as-prose h2", has_text=text)
+
+
 def test_the_language_switches_both_ways_and_the_address_keeps_it(site: Site) -> None:
     with site.open("overview") as page:
         boards = BOARDS["overview"]
@@ -178,13 +186,13 @@ def test_the_language_switches_both_ways_and_the_address_keeps_it(site: Site) ->
         page.settled(boards, rev=boards)
         assert page.tab.locator(".as-head h1").inner_text() == "总览"
         assert urlsplit(page.tab.url).query == "lang=zh"
-        assert page.tab.get_by_text("产品现场表现", exact=True).first.is_visible()
-        assert not page.tab.get_by_text("The product in the field", exact=True).is_visible()
+        assert heading(page, "产品现场表现").is_visible()
+        assert not heading(page, "The product in the field").is_visible()
         assert "lang=zh" in str(page.tab.locator("nav a").first.get_attribute("href"))
         page.tab.locator("[data-key='lang:en']").click()
         page.settled(boards, rev=2 * boards)
         assert page.tab.locator(".as-head h1").inner_text() == "Overview"
-        assert page.tab.get_by_text("The product in the field", exact=True).first.is_visible()
+        assert heading(page, "The product in the field").is_visible()
         assert texts(page) == english
 
 
@@ -205,8 +213,19 @@ def test_a_wrong_address_is_refused_in_words_and_the_page_works(site: Site, quer
         assert page.tab.locator(".as-chip").count() == 1
 
 
-def test_the_cards_of_the_index_lead_to_the_pages(site: Site) -> None:
+def kernels() -> int:
+    """Kernels that the page server of this test runs."""
+    found = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += any("ipykernel" in part for part in process.cmdline())
+    return found
+
+
+def test_the_cards_of_the_index_lead_to_the_pages_and_a_page_that_is_left_ends_its_kernel(site: Site) -> None:
+    before = kernels()
     with site.open("index", "lang=zh") as page:
+        assert kernels() == before + 1
         cards = page.tab.locator("a.as-index-card")
         leads = [str(card.get_attribute("href")) for card in cards.all()]
         assert leads == [f"{name}?lang=zh" for name in ("overview", "root_cause", "improvement_review", "ingestion")]
@@ -214,3 +233,7 @@ def test_the_cards_of_the_index_lead_to_the_pages(site: Site) -> None:
         page.tab.wait_for_url("**/ingestion?lang=zh")
         page.settled(BOARDS["ingestion"])
         assert page.tab.locator(".as-head h1").inner_text() == "数据接入"
+        end = time.monotonic() + 20
+        while kernels() > before + 1 and time.monotonic() < end:
+            page.tab.wait_for_timeout(100)
+        assert kernels() == before + 1, "closed pages must not keep a kernel each until they are culled"

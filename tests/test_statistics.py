@@ -20,16 +20,25 @@ from aftersales.model.statistics import (
 )
 
 
-@pytest.mark.parametrize(("successes", "trials", "low", "high"), [
-    (81, 263, 0.25529, 0.36621), (15, 148, 0.06239, 0.16049), (0, 20, 0.0, 0.16113), (1, 29, 0.00611, 0.17176),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        (81, 263, 0.25529, 0.36621),
+        (15, 148, 0.06239, 0.16049),
+        (0, 20, 0.0, 0.16113),
+        (1, 29, 0.00611, 0.17176),
+    ],
+)
 def test_score_interval_gives_the_published_figures(successes: int, trials: int, low: float, high: float) -> None:
     """Newcombe (1998), Statistics in Medicine 17:857-872, table I, method 3."""
     found = share_interval(successes, trials)
-    assert found[0] == pytest.approx(low, abs=6e-6) and found[1] == pytest.approx(high, abs=6e-6)
+    assert found[0] == pytest.approx(low, abs=6e-6)
+    assert found[1] == pytest.approx(high, abs=6e-6)
 
 
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99]))
+@given(
+    st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99])
+)
 def test_score_interval_agrees_with_statsmodels(counts: tuple[int, int], level: float) -> None:
     low, high = share_interval(*counts, level)
     expected = proportion_confint(*counts, alpha=1 - level, method="wilson")
@@ -38,11 +47,15 @@ def test_score_interval_agrees_with_statsmodels(counts: tuple[int, int], level: 
 
 def test_a_share_without_trials_has_no_interval() -> None:
     low, high = share_interval([0, 3], [0, 3])
-    assert np.isnan(low[0]) and np.isnan(high[0]) and high[1] == 1.0 and low[1] == pytest.approx(0.43850, abs=6e-6)
+    assert np.isnan(low[0])
+    assert np.isnan(high[0])
+    assert high[1] == 1.0
+    assert low[1] == pytest.approx(0.43850, abs=6e-6)
 
 
-@pytest.mark.parametrize(("events", "low", "high"), [(0, 0.0, 3.6889), (1, 0.0253, 5.5716), (10, 4.7954, 18.3904),
-                                                     (20, 12.2165, 30.8884)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("events", "low", "high"), [(0, 0.0, 3.6889), (1, 0.0253, 5.5716), (10, 4.7954, 18.3904), (20, 12.2165, 30.8884)]
+)
 def test_poisson_interval_gives_the_published_figures(events: int, low: float, high: float) -> None:
     """Garwood (1936), Biometrika 28:437-442; also in Ulm (1990)."""
     found = rate_interval(events, 1.0)
@@ -62,8 +75,10 @@ def test_a_rate_without_exposure_has_no_interval(exposure: float) -> None:
     assert np.isnan(rate_interval(3, exposure)).all()
 
 
-@pytest.mark.parametrize(("a", "ta", "b", "tb"), [(20, 1000.0, 10, 1000.0), (0, 5.0, 3, 9.0), (7, 2.5, 0, 8.0),
-                                                  (120, 4e5, 900, 9e6), (1, 1.0, 1, 1.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("a", "ta", "b", "tb"),
+    [(20, 1000.0, 10, 1000.0), (0, 5.0, 3, 9.0), (7, 2.5, 0, 8.0), (120, 4e5, 900, 9e6), (1, 1.0, 1, 1.0)],
+)
 def test_rate_ratio_is_the_conditional_binomial_one(a: int, ta: float, b: int, tb: float) -> None:
     ratio, low, high = (float(x) for x in rate_ratio_interval(a, ta, b, tb))
     share = stats.binomtest(a, a + b).proportion_ci(0.95, method="exact")
@@ -76,7 +91,9 @@ def test_rate_ratio_is_the_conditional_binomial_one(a: int, ta: float, b: int, t
 
 def test_two_sides_without_events_have_no_ratio_and_no_excess() -> None:
     ratio, low, high = rate_ratio_interval(0, 10.0, 0, 10.0)
-    assert np.isnan(ratio) and low == 0.0 and np.isinf(high)
+    assert np.isnan(ratio)
+    assert low == 0.0
+    assert np.isinf(high)
     assert rate_excess_p([0, 4], [10.0, 0.0], [0, 4], [10.0, 5.0]).tolist() == [1.0, 1.0]
 
 

@@ -40,8 +40,12 @@ def table(rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
-def commit(store: Store, *rows: dict[str, Any], closures: list[dict[str, Any]] | None = None,
-           first: Callable[[DeltaTable], None] = lambda current: None) -> bool:  # fmt: skip
+def commit(
+    store: Store,
+    *rows: dict[str, Any],
+    closures: list[dict[str, Any]] | None = None,
+    first: Callable[[DeltaTable], None] = lambda current: None,
+) -> bool:
     """Insert rows that are not there by key, close what is named."""
     closing = None
     if closures:
@@ -108,8 +112,9 @@ def test_a_correction_may_move_a_row_to_another_year(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("year", ["2024", "2021"])
-def test_who_loses_the_race_reads_anew_and_inserts_nothing_twice(tmp_path: Path, year: str,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_who_loses_the_race_reads_anew_and_inserts_nothing_twice(
+    tmp_path: Path, year: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other writer commits between reading and writing, into the same or another partition."""
     monkeypatch.setattr(store_module, "fcntl", None)  # as on a machine where the lock does not hold
     store, calls = Store(tmp_path), []
@@ -264,8 +269,13 @@ def test_as_of_hides_what_was_not_known_and_what_had_not_happened(workspace: Tes
           ticket:
             columns: {ticket_id: id, known_at: known, created_at: created, closed_at: closed, due_resolve_at: due}
         """)
-    workspace.file("a.csv", csv_text(["id", "known", "created", "closed", "due"], [
-        ["a", "2024-01-05", "2024-01-05", "2024-02-01", "2024-06-01"], ["b", "2024-03-01", "2024-01-01", "", ""]]))  # fmt: skip
+    workspace.file(
+        "a.csv",
+        csv_text(
+            ["id", "known", "created", "closed", "due"],
+            [["a", "2024-01-05", "2024-01-05", "2024-02-01", "2024-06-01"], ["b", "2024-03-01", "2024-01-01", "", ""]],
+        ),
+    )
     workspace.ingest(source)
     day = dt.datetime(2024, 1, 31, tzinfo=dt.UTC)
     shown = workspace.snapshot(day).table("ticket").select("ticket_id", "created_at", "closed_at", "due_resolve_at")

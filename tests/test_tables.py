@@ -10,8 +10,18 @@ from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, canonical_table, can
 
 
 def test_the_canonical_tables_are_these() -> None:
-    assert sorted(canonical_tables()) == ["complaint", "order", "product", "recall", "repair", "survey", "tag", "ticket",
-                                          "ticket_event", "unit"]  # fmt: skip
+    assert sorted(canonical_tables()) == [
+        "complaint",
+        "order",
+        "product",
+        "recall",
+        "repair",
+        "survey",
+        "tag",
+        "ticket",
+        "ticket_event",
+        "unit",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(canonical_tables()))
@@ -24,7 +34,8 @@ def test_key_clock_and_key_parts_are_columns(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(canonical_tables()))
 def test_every_event_time_has_a_clock_and_every_column_both_names(name: str) -> None:
     for column, spec in canonical_table(name).columns.items():
-        assert spec.en and spec.zh
+        assert spec.en
+        assert spec.zh
         assert (spec.clock == "-") == (spec.type not in ("day", "ts")), column
 
 
@@ -50,6 +61,8 @@ def test_an_unknown_table_lists_the_known_ones() -> None:
 
 
 def test_the_description_has_every_column_once_in_both_languages() -> None:
-    expected = [(name, column) for name, table in canonical_tables().items() for column in [*table.columns, *BOOKKEEPING]]
+    expected = [
+        (name, column) for name, table in canonical_tables().items() for column in [*table.columns, *BOOKKEEPING]
+    ]
     assert [(row["table"], row["column"]) for row in describe_tables()] == expected
     assert next(row["title"] for row in describe_tables("zh") if row["column"] == "batch") == "批次"

@@ -13,12 +13,10 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from aftersales.collect.connectors.files import (
     UNNUMBERED,
@@ -37,6 +35,9 @@ from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import BOOKKEEPING, SITE_PREFIX, Table, canonical_table
 
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
 MERGE_BATCH = 50_000
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -52,6 +53,8 @@ class Delivery:
     mapping_hash: str
     bytes: int
     encoding: str
+    place: int = 0
+    """Place of the table in the source's YAML; the first one accounts for the rows of the file."""
     rows_read: int = 0
     accepted: int = 0
     rejected: int = 0
@@ -61,7 +64,7 @@ class Delivery:
     corrected: int = 0
     unchanged: int = 0
     values_set_aside: int = 0
-    newest_event_at: dt.datetime | None = None
+    newest_known_at: dt.datetime | None = None
     loaded_at: dt.datetime | None = None
     seconds: float = 0.0
     ingest_run_id: str = ""
@@ -69,7 +72,9 @@ class Delivery:
 
     def record(self) -> dict[str, Any]:
         """The ledger as plain values, for output."""
-        return {name: value.isoformat() if isinstance(value, dt.datetime) else value for name, value in asdict(self).items()}
+        return {
+            name: value.isoformat() if isinstance(value, dt.datetime) else value for name, value in asdict(self).items()
+        }
 
     @property
     def delivery_id(self) -> str:
@@ -90,8 +95,9 @@ class _Load:
     loaded_at: dt.datetime
 
 
-def ingest_source(workspace: Workspace, source: Source, *, files: str | None = None,
-                  loaded_at: dt.datetime | None = None) -> Iterator[list[Delivery]]:
+def ingest_source(
+    workspace: Workspace, source: Source, *, files: str | None = None, loaded_at: dt.datetime | None = None
+) -> Iterator[list[Delivery]]:
     """Load every file of the source, oldest name first; yields the ledger of each file.
 
     Parameters
@@ -108,12 +114,24 @@ def ingest_source(workspace: Workspace, source: Source, *, files: str | None = N
     """
     source = source.model_copy(update={"files": files}) if files else source
     store = Store(workspace.lake)
-    code_lists = {spec.map_file: read_code_list(workspace, spec.map_file)
-                  for mapping in source.tables.values() for spec in mapping.columns.values() if spec.map_file}
+    code_lists = {
+        spec.map_file: read_code_list(workspace, spec.map_file)
+        for mapping in source.tables.values()
+        for spec in mapping.columns.values()
+        if spec.map_file
+    }
     mapping_hash = source.fingerprint(workspace)
     for path in matching_files(source, workspace.root):
-        load = _Load(workspace, store, source, receive(path, source), mapping_hash, code_lists,
-                     uuid.uuid4().hex[:12], loaded_at or dt.datetime.now(dt.UTC))
+        load = _Load(
+            workspace,
+            store,
+            source,
+            receive(path, source),
+            mapping_hash,
+            code_lists,
+            uuid.uuid4().hex[:12],
+            loaded_at or dt.datetime.now(dt.UTC),
+        )
         known = _known_deliveries(load)
         yield known if known else _ingest_file(replace(load, file=examine(load.file, source)))
 
@@ -122,8 +140,11 @@ def _known_deliveries(load: _Load) -> list[Delivery]:
     """The ledger of this very file under this very mapping, if it has been loaded in full."""
     if not load.store.exists("delivery"):
         return []
-    rows = load.store.rows("delivery", f"sha256 = {literal(load.file.sha256)} and source = {literal(load.source.name)} "
-                                       f"and mapping_hash = {literal(load.mapping_hash)}").to_pylist()
+    rows = load.store.rows(
+        "delivery",
+        f"sha256 = {literal(load.file.sha256)} and source = {literal(load.source.name)} "
+        f"and mapping_hash = {literal(load.mapping_hash)}",
+    ).to_pylist()
     by_table = {row["table"]: row for row in rows}
     if set(by_table) != set(load.source.tables):
         return []
@@ -146,9 +167,12 @@ def _ingest_file(load: _Load) -> list[Delivery]:
 
 def _not_staged(load: _Load, error: Exception) -> SourceError:
     said = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    return SourceError(load.file.name, f"could not be loaded by {load.source.name}.yml: {said}",
-                       rows="the last version of every table stays readable",
-                       fix=f"free disk space below {load.workspace.cache}, or mend the mapping; then run the command again")
+    return SourceError(
+        load.file.name,
+        f"could not be loaded by {load.source.name}.yml: {said}",
+        rows="the last version of every table stays readable",
+        fix=f"free disk space below {load.workspace.cache}, or mend the mapping; then run it again",
+    )
 
 
 def _check_columns(load: _Load, columns: list[str]) -> None:
@@ -162,9 +186,12 @@ def _check_columns(load: _Load, columns: list[str]) -> None:
         near = difflib.get_close_matches(name, columns, n=1)
         hints.append(f"'{name}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
     shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-    raise SourceError(load.file.name, f"lacks {len(missing)} of {len(wanted)} mapped columns: {', '.join(hints)}",
-                      rows=f"the file has: {shown}",
-                      fix=f"mend 'from' in {load.source.name}.yml, or ask for the column; none of its rows was loaded")
+    raise SourceError(
+        load.file.name,
+        f"lacks {len(missing)} of {len(wanted)} mapped columns: {', '.join(hints)}",
+        rows=f"the file has: {shown}",
+        fix=f"mend 'from' in {load.source.name}.yml, or ask for the column; none of its rows was loaded",
+    )
 
 
 # ------------------------------------------------------------------------------------------------- one table
@@ -186,11 +213,13 @@ def _load_table(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, m
 
     check_unchanged(load.file)
     site = [column for column in mapping.columns if column.startswith(SITE_PREFIX)]
-    load.store.merge(name, changes, schema=arrow_schema(table, site), key=table.key, partition="yr",
-                     message=_facts(load))
+    load.store.merge(
+        name, changes, schema=arrow_schema(table, site), key=table.key, partition="yr", message=_facts(load)
+    )
     if name == load.source.primary:  # what hangs on a rejected row is left out with it
-        connection.execute("create or replace temp table rejected_rows as select _row from staged where _reasons is not null "
-                           "union select _row from met where what = 'foreign'")
+        connection.execute("""
+            create or replace temp table rejected_rows as
+            select _row from staged where _reasons is not null union select _row from met where what = 'foreign'""")
     _write_quarantine(load, connection, name)
     return replace(final, seconds=round(time.perf_counter() - started, 3))
 
@@ -199,10 +228,10 @@ def _facts(load: _Load) -> dict[str, str]:
     return {"source": load.source.name, "file": load.file.name, "run": load.run_id}
 
 
-def _staged_ledger(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table,
-                   mapping: TableMapping) -> Delivery:
+def _staged_ledger(
+    load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table, mapping: TableMapping
+) -> Delivery:
     """Make `staged`: typed rows with reasons; `repeated`: rows of one key, the one that counts first."""
-    has_clock = table.clock in mapping.columns
     _stage(load, connection, name, table, mapping)
     key = quoted(table.key)
     newest_first = f"(partition by {key} order by _version desc nulls last, _id desc)"
@@ -214,18 +243,35 @@ def _staged_ledger(load: _Load, connection: duckdb.DuckDBPyConnection, name: str
                content is distinct from first_value(content) over {newest_first} as differs
         from (select _id, _row, _version, {key}, {content} as content from staged
               where _reasons is null and {key} in (select k from many))""")
-    newest = f"epoch_us(max({quoted(table.clock)}) filter (_reasons is null))" if has_clock else "null"
-    read, rejected, set_aside, newest_us = _one(connection, f"""
-        select count(*), count(_reasons), coalesce(sum(len(_set_aside)) filter (_reasons is null), 0), {newest}
-        from staged""")
-    duplicate, = _one(connection, "select count(*) from repeated where place > 1")
+    read, rejected, set_aside, newest_us = _one(
+        connection,
+        """
+        select count(*), count(_reasons), coalesce(sum(len(_set_aside)) filter (_reasons is null), 0),
+               epoch_us(max(known_at) filter (_reasons is null))
+        from staged""",
+    )
+    (duplicate,) = _one(connection, "select count(*) from repeated where place > 1")
     everything = read
     if mapping.split is None and (mapping.where or name != load.source.primary):
-        everything, = _one(connection, "select count(*) from raw")
-    return Delivery(load.source.name, name, load.file.name, load.file.sha256, load.mapping_hash, load.file.bytes,
-                    load.file.encoding, rows_read=read, rejected=rejected, duplicate=duplicate,
-                    left_out=everything - read, values_set_aside=int(set_aside), newest_event_at=_instant(newest_us),
-                    loaded_at=load.loaded_at, ingest_run_id=load.run_id)
+        (everything,) = _one(connection, "select count(*) from raw")
+    return Delivery(
+        load.source.name,
+        name,
+        load.file.name,
+        load.file.sha256,
+        load.mapping_hash,
+        load.file.bytes,
+        load.file.encoding,
+        list(load.source.tables).index(name),
+        rows_read=read,
+        rejected=rejected,
+        duplicate=duplicate,
+        left_out=everything - read,
+        values_set_aside=int(set_aside),
+        newest_known_at=_instant(newest_us),
+        loaded_at=load.loaded_at,
+        ingest_run_id=load.run_id,
+    )
 
 
 def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table, mapping: TableMapping) -> None:
@@ -236,24 +282,29 @@ def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table:
     def stage(offered: str) -> None:
         received = [name for name, *_ in connection.execute("describe raw").fetchall()]
         typed = typed_query(load.source, name, table, mapping, load.code_lists, offered, received)
-        connection.execute(f"create or replace temp table staged_rows as "
-                           f"select *, {_year(table, mapping)} as yr from ({typed})")
+        connection.execute(
+            f"create or replace temp table staged_rows as select *, {_year(table, mapping)} as yr from ({typed})"
+        )
 
     if is_primary and mapping.split is None and not mapping.where and _exists(connection, UNNUMBERED):
         try:
             stage(UNNUMBERED)
-            connection.execute("create or replace temp view staged as "
-                               "select rowid + 1 as _id, * replace (rowid + 1 as _row) from staged_rows")
+            connection.execute(
+                "create or replace temp view staged as "
+                "select rowid + 1 as _id, * replace (rowid + 1 as _row) from staged_rows"
+            )
             return
         except duckdb.Error as error:
             if "null_padding" not in str(error):
                 raise
-    threads, = _one(connection, "select current_setting('threads')")
+    (threads,) = _one(connection, "select current_setting('threads')")
     connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
     stage(offered)
     connection.execute(f"set threads={threads}")
-    connection.execute(f"create or replace temp view staged as "
-                       f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows")
+    connection.execute(
+        f"create or replace temp view staged as "
+        f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows"
+    )
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, view: str) -> bool:
@@ -273,8 +324,11 @@ def _differs(table: Table, mapping: TableMapping, site_columns: Iterable[str]) -
     filled = _columns(table, mapping)
     names = dict.fromkeys([*table.columns, *site_columns, *filled])
     held = {*table.columns, *site_columns}
-    pairs = [(f"s.{quoted(name)}" if name in filled else "null", f"c.{quoted(name)}" if name in held else "null")
-             for name in names if name != "known_at"]
+    pairs = [
+        (f"s.{quoted(name)}" if name in filled else "null", f"c.{quoted(name)}" if name in held else "null")
+        for name in names
+        if name != "known_at"
+    ]
     return " or ".join(f"{new} is distinct from {old}" for new, old in pairs)
 
 
@@ -297,8 +351,14 @@ def _columns(table: Table, mapping: TableMapping) -> list[str]:
     return [*built, *mapping.columns]
 
 
-def _compared(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delivery, table: Table,
-              mapping: TableMapping, current: DeltaTable) -> Delivery:
+def _compared(
+    load: _Load,
+    connection: duckdb.DuckDBPyConnection,
+    ledger: Delivery,
+    table: Table,
+    mapping: TableMapping,
+    current: DeltaTable,
+) -> Delivery:
     """Compare with what the lake holds: make `met` (keys it has: corrected, unchanged, stale, foreign) and count."""
     key, now = quoted(table.key), f"{literal(load.loaded_at.isoformat())}::timestamptz"
     paths = data_files(current)
@@ -318,13 +378,21 @@ def _compared(load: _Load, connection: duckdb.DuckDBPyConnection, ledger: Delive
             from (select * from staged where _reasons is null {_ONE_A_KEY}) as s
             join (select * from {parquet_scan(paths)} where superseded_at is null) as c on c.{key} = s.{key}""")
     else:
-        connection.execute("create or replace temp table met (_id bigint, _row bigint, k varchar, old_year varchar, "
-                           "held_by varchar, corrected_at timestamptz, what varchar)")
+        connection.execute(
+            "create or replace temp table met (_id bigint, _row bigint, k varchar, old_year varchar, "
+            "held_by varchar, corrected_at timestamptz, what varchar)"
+        )
     met = dict(connection.execute("select what, count(*) from met group by what").fetchall())
     good = ledger.rows_read - ledger.rejected - ledger.duplicate
     corrected, foreign = met.get("corrected", 0), met.get("foreign", 0)
-    return replace(ledger, accepted=good - foreign, rejected=ledger.rejected + foreign, inserted=good - sum(met.values()),
-                   corrected=corrected, unchanged=met.get("unchanged", 0) + met.get("stale", 0))
+    return replace(
+        ledger,
+        accepted=good - foreign,
+        rejected=ledger.rejected + foreign,
+        inserted=good - sum(met.values()),
+        corrected=corrected,
+        unchanged=met.get("unchanged", 0) + met.get("stale", 0),
+    )
 
 
 _ONE_A_KEY = "and _id not in (select _id from repeated where place > 1)"
@@ -333,21 +401,33 @@ _ONE_A_KEY = "and _id not in (select _id from repeated where place > 1)"
 def _inserts_query(load: _Load, table: Table, mapping: TableMapping) -> str:
     """SELECT of the new and corrected rows, with the columns of the lake's table."""
     filled = {column: f"s.{quoted(column)}" for column in _columns(table, mapping)}
-    filled |= {"known_at": "coalesce(m.corrected_at, s.known_at)", "version_at": "s._version",
-               "source_system": literal(load.source.name), "source_file": literal(load.file.name),
-               "source_row": "s._row", "loaded_at": f"{literal(load.loaded_at.isoformat())}::timestamptz",
-               "ingest_run_id": literal(load.run_id), "yr": "s.yr"}
+    filled |= {
+        "known_at": "coalesce(m.corrected_at, s.known_at)",
+        "version_at": "s._version",
+        "source_system": literal(load.source.name),
+        "source_file": literal(load.file.name),
+        "source_row": "s._row",
+        "loaded_at": f"{literal(load.loaded_at.isoformat())}::timestamptz",
+        "ingest_run_id": literal(load.run_id),
+        "yr": "s.yr",
+    }
     site = sorted(column for column in mapping.columns if column.startswith(SITE_PREFIX))
-    fields = [f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}"
-              for name in (*table.columns, *site, *BOOKKEEPING)]
-    return (f"select {', '.join(fields)} from staged as s left join met as m using (_id) "
-            f"where _reasons is null {_ONE_A_KEY} and coalesce(m.what, 'new') in ('new', 'corrected')")
+    fields = [
+        f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}"
+        for name in (*table.columns, *site, *BOOKKEEPING)
+    ]
+    return (
+        f"select {', '.join(fields)} from staged as s left join met as m using (_id) "
+        f"where _reasons is null {_ONE_A_KEY} and coalesce(m.what, 'new') in ('new', 'corrected')"
+    )
 
 
 def _closures_query(table: Table) -> str:
     """SELECT of the versions that a correction ends."""
-    return (f"select k as {quoted(table.key)}, old_year as yr, corrected_at as superseded_at "
-            "from met where what = 'corrected'")
+    return (
+        f"select k as {quoted(table.key)}, old_year as yr, corrected_at as superseded_at "
+        "from met where what = 'corrected'"
+    )
 
 
 # ---------------------------------------------------------------------------------------- quarantine and ledger
@@ -355,12 +435,13 @@ def _closures_query(table: Table) -> str:
 
 def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Keep every rejected row, every value set aside and every repeated row that differs, with its raw text."""
-    connection.execute(f"""
+    connection.execute("""
         create or replace temp table aside as
         select _row, 'row' as kind, _reasons as reasons, _raw from staged where _reasons is not null
         union all select _row, 'value', _set_aside, _raw from staged where _set_aside is not null and _reasons is null
         union all select _row, 'row', ['key:held_by_' || held_by], null from met where what = 'foreign'
-        union all select _row, 'duplicate', ['key:repeated_with_other_content'], null from repeated where place > 1 and differs""")
+        union all select _row, 'duplicate', ['key:repeated_with_other_content'], null from repeated
+        where place > 1 and differs""")
     count, unknown = _one(connection, "select count(*), count(*) filter (_raw is null) from aside")
     if not count:
         return
@@ -373,7 +454,8 @@ def _write_quarantine(load: _Load, connection: duckdb.DuckDBPyConnection, name: 
     prefix = f"{load.file.sha256[:32]}/{load.mapping_hash}/{name}/"
     rows = connection.execute(f"""
         select {literal(prefix)} || _row || '/' || kind as quarantine_id, kind,
-               {literal(load.source.name)} as source, {literal(name)} as "table", {literal(load.file.name)} as source_file,
+               {literal(load.source.name)} as source, {literal(name)} as "table",
+               {literal(load.file.name)} as source_file,
                _row as source_row, list_sort(list_distinct(flatten(list(reasons)))) as reasons, any_value(_raw) as raw,
                {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at, {literal(load.run_id)} as ingest_run_id
         from aside group by _row, kind order by _row, kind""").to_arrow_table()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import pandas as pd
 
@@ -20,9 +21,7 @@ def latest_deliveries(snapshot: Snapshot) -> pd.DataFrame:
     if rows.empty:
         return rows.assign(is_primary=pd.Series(dtype=bool))
     rows = rows.sort_values("loaded_at", kind="stable").drop_duplicates(["source", "table", "sha256"], keep="last")
-    whole = rows["rows_read"] + rows["left_out"]
-    biggest = whole.groupby([rows["source"], rows["sha256"]]).transform("max")
-    rows = rows.assign(is_primary=(rows["left_out"] == 0) & (rows["table"] != "tag") & (whole <= biggest))
+    rows = rows.assign(is_primary=rows["place"] == 0)
     return rows.sort_values(["source", "source_file", "is_primary"], ascending=[True, True, False], ignore_index=True)
 
 
@@ -47,20 +46,20 @@ def set_aside(snapshot: Snapshot, sources: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def fresh_sources(snapshot: Snapshot, sources: Mapping[str, Source], as_of: dt.datetime) -> pd.DataFrame:
-    """Every source of the catalogue with its newest event, age in hours at `as_of`, and state fresh, late or never."""
+    """Every source of the catalogue: its newest row (by `known_at`), the age in hours, and fresh, late or never."""
     rows = latest_deliveries(snapshot)
-    newest = rows.groupby("source")[["newest_event_at", "loaded_at"]].max() if len(rows) else pd.DataFrame()
+    newest = rows.groupby("source")[["newest_known_at", "loaded_at"]].max() if len(rows) else pd.DataFrame()
     found = []
     for name, source in sources.items():
         seen = newest.loc[name] if name in newest.index else None
-        event = seen["newest_event_at"] if seen is not None else pd.NaT
-        age = None if seen is None or pd.isna(event) else (as_of - pd.Timestamp(event)).total_seconds() / 3600
+        event = seen["newest_known_at"] if seen is not None else pd.NaT
+        age = None if seen is None or pd.isna(event) else (as_of - cast("pd.Timestamp", event)).total_seconds() / 3600
         state = "never" if seen is None else "late" if age is not None and age > source.fresh_within_hours else "fresh"
         found.append(
             {
                 "source": name,
                 "owner": source.owner,
-                "newest_event_at": event,
+                "newest_known_at": event,
                 "age_hours": None if age is None else max(age, 0.0),
                 "fresh_within_hours": source.fresh_within_hours,
                 "loaded_at": seen["loaded_at"] if seen is not None else pd.NaT,
@@ -68,5 +67,5 @@ def fresh_sources(snapshot: Snapshot, sources: Mapping[str, Source], as_of: dt.d
             }
         )
     return pd.DataFrame(
-        found, columns=["source", "owner", "newest_event_at", "age_hours", "fresh_within_hours", "loaded_at", "state"]
+        found, columns=["source", "owner", "newest_known_at", "age_hours", "fresh_within_hours", "loaded_at", "state"]
     )

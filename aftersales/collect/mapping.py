@@ -53,9 +53,14 @@ def _text_or_none(value: Any) -> Any:
 class ColumnSpec(Document):
     """How one canonical column is filled."""
 
-    sources: list[str] = Field(default=[], validation_alias=AliasChoices("from"),
-                               description="Raw column; of several the first that is not empty")
-    join: str | None = Field(default=None, description="All raw columns with this between them; no value if one is missing")
+    sources: list[str] = Field(
+        default=[],
+        validation_alias=AliasChoices("from"),
+        description="Raw column; of several the first that is not empty",
+    )
+    join: str | None = Field(
+        default=None, description="All raw columns with this between them; no value if one is missing"
+    )
     value: Scalar | None = Field(default=None, description="A constant for every row")
     format: list[str] = Field(default=[], description="strptime formats, or iso, epoch_s, epoch_ms, json_date")
     time_zone: TimeZone | None = None
@@ -83,8 +88,10 @@ class ColumnSpec(Document):
         if isinstance(given, str):
             given = {"from": given}
         if isinstance(given, dict):
-            given = {key: [value] if key in ("from", "format") and not isinstance(value, list) else value
-                     for key, value in given.items()}
+            given = {
+                key: [value] if key in ("from", "format") and not isinstance(value, list) else value
+                for key, value in given.items()
+            }
             given |= {key: _as_text(given[key]) for key in ("value", "default") if isinstance(given.get(key), float)}
         return given
 
@@ -166,9 +173,11 @@ class Source(Document):
     @classmethod
     def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
         """Tables and columns that do not exist, and settings that say nothing for their column."""
-        return [(("tables", *location), message)
-                for name, mapping in _keys(content.get("tables")).items()
-                for location, message in _mapping_problems(str(name), _keys(mapping))]
+        return [
+            (("tables", *location), message)
+            for name, mapping in _keys(content.get("tables")).items()
+            for location, message in _mapping_problems(str(name), _keys(mapping))
+        ]
 
     @property
     def primary(self) -> str:
@@ -177,8 +186,11 @@ class Source(Document):
 
     def fingerprint(self, workspace: Workspace) -> str:
         """Changes when the mapping or one of its code lists changes."""
-        digest = hashlib.sha256(self.model_dump_json(exclude={"title", "owner", "cadence", "fresh_within_hours",
-                                                              "files", "licence"}).encode())
+        digest = hashlib.sha256(
+            self.model_dump_json(
+                exclude={"title", "owner", "cadence", "fresh_within_hours", "files", "licence"}
+            ).encode()
+        )
         for spec in self._specs():
             if spec.map_file:
                 digest.update(repr(sorted(read_code_list(workspace, spec.map_file).items())).encode())
@@ -313,8 +325,12 @@ def catalogue(workspace: Workspace) -> dict[str, Source]:
     wanted = workspace.settings.channels
     unknown = [name for name in wanted if name not in paths]
     if unknown:
-        raise SettingsError("workbench.yml", f"channels names {', '.join(unknown)}", rows=known_names(paths),
-                            fix=f"add {workspace.sources.name}/<name>.yml, or take the name out")
+        raise SettingsError(
+            "workbench.yml",
+            f"channels names {', '.join(unknown)}",
+            rows=known_names(paths),
+            fix=f"add {workspace.sources.name}/<name>.yml, or take the name out",
+        )
     return {name: read_source(path, workspace) for name, path in paths.items() if not wanted or name in wanted}
 
 
@@ -332,16 +348,22 @@ def read_code_list(workspace: Workspace, name: str) -> dict[str, str]:
             rows = [(row.get("source_value") or "", row.get("target_value") or "") for row in reader]
             header = reader.fieldnames or []
     except OSError as error:
-        raise SettingsError(name, "no such code list", rows=error.strerror or "",
-                            fix="check map_file in the source's YAML") from None
+        raise SettingsError(
+            name, "no such code list", rows=error.strerror or "", fix="check map_file in the source's YAML"
+        ) from None
     except UnicodeDecodeError as error:
         raise SettingsError(name, f"not UTF-8 (byte {error.start})", fix="save the file as UTF-8") from error
     if not {"source_value", "target_value"} <= set(header):
-        raise SettingsError(name, "lacks the columns source_value, target_value", rows=", ".join(header),
-                            fix="name the two columns so")
+        raise SettingsError(
+            name, "lacks the columns source_value, target_value", rows=", ".join(header), fix="name the two columns so"
+        )
     meanings: dict[str, str] = {}
     twice = [value for value, target in rows if meanings.setdefault(folded(value), target) != target]
     if twice:
-        raise SettingsError(name, f"{len(twice)} source values have two meanings (case and width do not count)",
-                            rows=", ".join(twice[:10]), fix="leave one line for each of them")
+        raise SettingsError(
+            name,
+            f"{len(twice)} source values have two meanings (case and width do not count)",
+            rows=", ".join(twice[:10]),
+            fix="leave one line for each of them",
+        )
     return dict(rows)

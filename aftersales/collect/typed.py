@@ -54,8 +54,8 @@ create or replace temp macro narrow(x) as
     case when strlen(x) = length(x) or not regexp_matches(x, '[\uff01-\uff5e\u3000]') then x
          else translate(x, {literal(WIDE)}, {literal(NARROW)}) end;
 create or replace temp macro local_instant(t, zone, shift_us) as
-    case when shift_us is not null and t >= timestamp '{STEADY_SINCE}-01-01' then make_timestamptz(epoch_us(t) - shift_us)
-         else timezone(zone, t) end;
+    case when shift_us is not null and t >= timestamp '{STEADY_SINCE}-01-01'
+         then make_timestamptz(epoch_us(t) - shift_us) else timezone(zone, t) end;
 create or replace temp macro iso_instant(x, zone, shift_us) as
     case when x like '____-__-__ __:__:__' or not regexp_matches(x, {literal(_OFFSET)})
          then local_instant(try_cast(x as timestamp), zone, shift_us)
@@ -99,8 +99,15 @@ VERSION = "_version"
 _INSTANT = Column(type="ts", en="", zh="")
 
 
-def typed_query(source: Source, name: str, table: Table, mapping: TableMapping,
-                code_lists: Mapping[str, Mapping[str, str]], raw: str = "raw", keep: Sequence[str] = ()) -> str:
+def typed_query(
+    source: Source,
+    name: str,
+    table: Table,
+    mapping: TableMapping,
+    code_lists: Mapping[str, Mapping[str, str]],
+    raw: str = "raw",
+    keep: Sequence[str] = (),
+) -> str:
     """SELECT of the typed rows of one table.
 
     Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected: a list, or
@@ -108,8 +115,10 @@ def typed_query(source: Source, name: str, table: Table, mapping: TableMapping,
     two lists is there).
     """
     fields = _fields(source, table, mapping, code_lists)
-    aliases = {column: f"_s{i}" for i, column in enumerate(dict.fromkeys(
-        column for field in fields.values() for column in field.spec.sources))}
+    aliases = {
+        column: f"_s{i}"
+        for i, column in enumerate(dict.fromkeys(column for field in fields.values() for column in field.spec.sources))
+    }
     checks = {field.name: _checks(field, fields, table) for field in fields.values()}
     every = [check for found in checks.values() for check in found]
     if name == source.primary:
@@ -141,8 +150,9 @@ def typed_query(source: Source, name: str, table: Table, mapping: TableMapping,
         from judged"""
 
 
-def _fields(source: Source, table: Table, mapping: TableMapping,
-            code_lists: Mapping[str, Mapping[str, str]]) -> dict[str, _Field]:
+def _fields(
+    source: Source, table: Table, mapping: TableMapping, code_lists: Mapping[str, Mapping[str, str]]
+) -> dict[str, _Field]:
     twins: dict[tuple[str, str], str] = {}
 
     def field(name: str, spec: ColumnSpec, column: Column, required: bool) -> _Field:
@@ -179,11 +189,15 @@ def _offered(mapping: TableMapping, raw: str, *, is_primary: bool) -> str:
     if mapping.split is None:
         return rows
     column = f"trimmed({quoted(mapping.split.column)})"
-    labels = (f"case when _bad is not null then [''] when starts_with({column}, '[') and json_valid({column}) "
-              f"then from_json({column}, '[\"VARCHAR\"]') "
-              f"else string_split({column}, {literal(mapping.split.separator)}) end")
-    return (f"(select * from (select *, unnest({labels}) as _label from {rows}) "
-            f"where _bad is not null or trimmed(coalesce(_label, '')) <> '')")
+    labels = (
+        f"case when _bad is not null then [''] when starts_with({column}, '[') and json_valid({column}) "
+        f"then from_json({column}, '[\"VARCHAR\"]') "
+        f"else string_split({column}, {literal(mapping.split.separator)}) end"
+    )
+    return (
+        f"(select * from (select *, unnest({labels}) as _label from {rows}) "
+        f"where _bad is not null or trimmed(coalesce(_label, '')) <> '')"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- steps
@@ -260,7 +274,8 @@ def _coded(plain: str, lowered: str, field: _Field) -> str:
 def _number(plain: str, spec: ColumnSpec, kind: str) -> str:
     text = plain
     if spec.decimal == ",":
-        text = f"case when regexp_matches({plain}, {literal(_EUROPEAN)}) then replace(replace({plain}, '.', ''), ',', '.') end"
+        american = f"replace(replace({plain}, '.', ''), ',', '.')"
+        text = f"case when regexp_matches({plain}, {literal(_EUROPEAN)}) then {american} end"
     number = f"try_cast({text} as double)"
     if spec.factor is not None:
         number = f"{number} * {spec.factor!r}::double"
@@ -277,7 +292,9 @@ def _moment(plain: str, name: str, kind: str, zone: str) -> str:
     """
     here = literal(zone)
     if name == "iso":  # the casts also know the words 'epoch' and 'infinity'
-        cast = f"try_cast({plain} as date)" if kind == "day" else f"iso_instant({plain}, {here}, {_steady_offset(zone)})"
+        cast = (
+            f"try_cast({plain} as date)" if kind == "day" else f"iso_instant({plain}, {here}, {_steady_offset(zone)})"
+        )
         return f"case when {plain} < ':' then {cast} end"
     if name == "json_date":
         instant = f"make_timestamptz(json_date_ms({plain}) * 1000)"
@@ -301,8 +318,8 @@ def _steady_offset(zone: str) -> str:
     """SQL of the microseconds `zone` has been ahead of UTC ever since STEADY_SINCE, or null."""
     clock = zoneinfo.ZoneInfo(zone)
     months = [dt.datetime(year, month, 1, tzinfo=clock) for year in range(STEADY_SINCE, 2038) for month in range(1, 13)]
-    offsets = {month.utcoffset() for month in months}
-    return f"{offsets.pop() // dt.timedelta(microseconds=1)}" if len(offsets) == 1 else "null"
+    offsets = {(month.utcoffset() or dt.timedelta()) // dt.timedelta(microseconds=1) for month in months}
+    return str(offsets.pop()) if len(offsets) == 1 else "null"
 
 
 # -------------------------------------------------------------------------------------------------------- checks
@@ -321,7 +338,7 @@ def _checks(field: _Field, fields: Mapping[str, _Field], table: Table) -> list[_
         check(f"{value} is null and {text} is null", "missing")
     unread = f"{text} is not null and {value} is null"
     if field.codes and spec.otherwise != "keep":
-        check(unread, "unknown_value", costs_row=field.required or rejects and spec.otherwise == "reject")
+        check(unread, "unknown_value", costs_row=field.required or (rejects and spec.otherwise == "reject"))
     elif spec.value is None and (field.required or column.type not in ("id", "cat", "str", "text")):
         check(unread, "type")
     if column.allowed:

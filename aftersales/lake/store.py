@@ -56,9 +56,10 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
     "delivery": pa.schema([
         ("delivery_id", pa.string()), ("source", pa.string()), ("table", pa.string()), ("source_file", pa.string()),
         ("sha256", pa.string()), ("mapping_hash", pa.string()), ("bytes", pa.int64()), ("encoding", pa.string()),
+        ("place", pa.int64()),
         ("rows_read", pa.int64()), ("accepted", pa.int64()), ("rejected", pa.int64()), ("duplicate", pa.int64()),
         ("left_out", pa.int64()), ("inserted", pa.int64()), ("corrected", pa.int64()), ("unchanged", pa.int64()),
-        ("values_set_aside", pa.int64()), ("newest_event_at", ARROW_TYPES["ts"]),
+        ("values_set_aside", pa.int64()), ("newest_known_at", ARROW_TYPES["ts"]),
         ("loaded_at", ARROW_TYPES["ts"]), ("seconds", pa.float64()), ("ingest_run_id", pa.string()),
     ]),
 }  # fmt: skip
@@ -70,13 +71,17 @@ partitions they touch. So a key classified as new cannot have been written in be
 
 KEEP_VERSIONS = {"delta.logRetentionDuration": "interval 3650 days"}  # reports cite versions
 
+
 def _writer(schema: pa.Schema) -> WriterProperties:
     """Small row groups, little memory; a dictionary only where values repeat (building one costs half the write)."""
-    repeating = {name for table in canonical_tables().values() for name, spec in table.columns.items() if spec.type == "cat"}
+    repeating = {
+        name for table in canonical_tables().values() for name, spec in table.columns.items() if spec.type == "cat"
+    }
     repeating |= {"yr", "source_system", "source_file", "ingest_run_id", "kind", "source", "table"}
     plain = {name: ColumnProperties(dictionary_enabled=False) for name in schema.names if name not in repeating}
-    return WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=100_000, column_properties=plain)
-
+    return WriterProperties(
+        compression="ZSTD", compression_level=1, max_row_group_size=100_000, column_properties=plain
+    )
 
 
 def arrow_schema(table: Table, site_columns: list[str] | None = None) -> pa.Schema:
@@ -202,8 +207,11 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         if strange := sorted(set("[]|%\\?*") & set(str(root))):
-            raise SettingsError(str(root), f"the path has {' '.join(strange)}, which the lake cannot hold",
-                                fix="move the workspace, or set folders.lake in workbench.yml")
+            raise SettingsError(
+                str(root),
+                f"the path has {' '.join(strange)}, which the lake cannot hold",
+                fix="move the workspace, or set folders.lake in workbench.yml",
+            )
         self.root = root
 
     def path(self, name: str) -> Path:
@@ -230,19 +238,32 @@ class Store:
             table = DeltaTable(str(self.path(name)), version=version)
         except (TableNotFoundError, DeltaError) as error:
             known = f"version {version}" if version is not None else "table"
-            raise SchemaError(f"lake/{name}", f"no such {known}", rows=str(error).splitlines()[0],
-                              fix="aftersales status lists tables and versions") from error
+            raise SchemaError(
+                f"lake/{name}",
+                f"no such {known}",
+                rows=str(error).splitlines()[0],
+                fix="aftersales status lists tables and versions",
+            ) from error
         features = set(table.protocol().reader_features or []) & {"deletionVectors", "columnMapping"}
         if features:
-            raise SchemaError(f"lake/{name}", f"uses {', '.join(sorted(features))}, which plain readers misread",
-                              fix="rewrite the table without that feature")
+            raise SchemaError(
+                f"lake/{name}",
+                f"uses {', '.join(sorted(features))}, which plain readers misread",
+                fix="rewrite the table without that feature",
+            )
         return table
 
     def version(self, name: str) -> int:
         return self.open(name).version()
 
-    def pin(self, connection: Backend, *, as_of: dt.datetime | None = None,
-            versions: Mapping[str, int] | None = None, time_zone: str = "UTC") -> Snapshot:
+    def pin(
+        self,
+        connection: Backend,
+        *,
+        as_of: dt.datetime | None = None,
+        versions: Mapping[str, int] | None = None,
+        time_zone: str = "UTC",
+    ) -> Snapshot:
         """All tables at their newest (or the given) versions, readable through `connection`."""
         pinned = {}
         for name in self.names():
@@ -261,8 +282,16 @@ class Store:
             connection.execute("set TimeZone='UTC'")
             return connection.execute(f"select {columns} from {parquet_scan(paths)} where {where}").to_arrow_table()
 
-    def merge(self, name: str, changes: Callable[[DeltaTable], Changes | None], *, schema: pa.Schema, key: str,
-              partition: str | None, message: Mapping[str, str]) -> bool:
+    def merge(
+        self,
+        name: str,
+        changes: Callable[[DeltaTable], Changes | None],
+        *,
+        schema: pa.Schema,
+        key: str,
+        partition: str | None,
+        message: Mapping[str, str],
+    ) -> bool:
         """Commit inserts and closures in one step; True when a new version was written.
 
         Parameters
@@ -287,32 +316,60 @@ class Store:
             with _one_writer(self.root / f".{name}.lock"):
                 return bool(with_retry(lambda: self._merge_once(name, changes, schema, key, partition, message)))
         except CommitFailedError as error:
-            raise SourceError(f"lake/{name}", f"other writers committed first {ATTEMPTS} times", rows=_first_line(error),
-                              fix="run the command again when the other load has ended") from error
+            raise SourceError(
+                f"lake/{name}",
+                f"other writers committed first {ATTEMPTS} times",
+                rows=_first_line(error),
+                fix="run the command again when the other load has ended",
+            ) from error
         except (OSError, DeltaError, pa.ArrowException) as error:
             raise _not_written(name, error) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # what delta-rs makes of a failure it did not expect
+                raise
+            raise _not_written(name, error) from error
 
-    def _merge_once(self, name: str, changes: Callable[[DeltaTable], Changes | None], schema: pa.Schema, key: str,
-                    partition: str | None, message: Mapping[str, str]) -> bool:
+    def _merge_once(
+        self,
+        name: str,
+        changes: Callable[[DeltaTable], Changes | None],
+        schema: pa.Schema,
+        key: str,
+        partition: str | None,
+        message: Mapping[str, str],
+    ) -> bool:
         # an empty table first: two creators with rows would both succeed
         current = self.open(name) if self.exists(name) else self._create(name, schema, partition)
         wanted = changes(current)
         if wanted is None:
             return False
-        commit = CommitProperties(custom_metadata=dict(message), max_commit_retries=0,
-                                  app_transactions=[Transaction(WRITER, current.version() + 1)])
+        commit = CommitProperties(
+            custom_metadata=dict(message),
+            max_commit_retries=0,
+            app_transactions=[Transaction(WRITER, current.version() + 1)],
+        )
         if wanted.closures is None or not wanted.closures.num_rows:
-            write_deltalake(current, wanted.inserts, mode="append", schema_mode="merge",
-                            writer_properties=_writer(wanted.inserts.schema),
-                            commit_properties=commit)
+            write_deltalake(
+                current,
+                wanted.inserts,
+                mode="append",
+                schema_mode="merge",
+                writer_properties=_writer(wanted.inserts.schema),
+                commit_properties=commit,
+            )
         else:
             _merge_into(current, wanted, key, partition, commit)
         return True
 
     def _create(self, name: str, schema: pa.Schema, partition: str | None) -> DeltaTable:
         self.path(name).mkdir(parents=True, exist_ok=True)
-        DeltaTable.create(str(self.path(name)), schema, mode="ignore", partition_by=[partition] if partition else None,
-                          configuration=KEEP_VERSIONS)
+        DeltaTable.create(
+            str(self.path(name)),
+            schema,
+            mode="ignore",
+            partition_by=[partition] if partition else None,
+            configuration=KEEP_VERSIONS,
+        )
         return self.open(name)
 
 
@@ -326,29 +383,48 @@ def _one_writer(lock: Path) -> Iterator[None]:
         yield
 
 
-def _merge_into(current: DeltaTable, changes: Changes, key: str, partition: str | None,
-                commit: CommitProperties) -> None:
+def _merge_into(
+    current: DeltaTable, changes: Changes, key: str, partition: str | None, commit: CommitProperties
+) -> None:
     inserts = changes.inserts.read_all()
     columns = inserts.schema.names
-    rows = pa.concat_tables([inserts.append_column("_closes", pa.repeat(pa.scalar(False), len(inserts))),
-                             changes.closures.append_column("_closes", pa.repeat(pa.scalar(True), len(changes.closures)))],
-                            promote_options="default")
+    parts = [(inserts, False), (changes.closures, True)]
+    rows = pa.concat_tables(
+        [
+            part.append_column("_closes", pa.repeat(pa.scalar(closes), len(part)))
+            for part, closes in parts
+            if part is not None
+        ],
+        promote_options="default",
+    )
     predicate = f't."{key}" = s."{key}" and s._closes and t.superseded_at is null'
     if partition:
         values = ", ".join(literal(value) for value in sorted(set(rows[partition].to_pylist())))
         predicate += f" and t.{partition} = s.{partition} and t.{partition} in ({values})"
-    (current.merge(rows, predicate, source_alias="s", target_alias="t", merge_schema=True, commit_properties=commit,
-                   writer_properties=_writer(inserts.schema))
-     .when_matched_update({"superseded_at": "s.superseded_at"})
-     .when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns}, predicate="not s._closes")
-     .execute())
+    (
+        current.merge(
+            rows,
+            predicate,
+            source_alias="s",
+            target_alias="t",
+            merge_schema=True,
+            commit_properties=commit,
+            writer_properties=_writer(inserts.schema),
+        )
+        .when_matched_update({"superseded_at": "s.superseded_at"})
+        .when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns}, predicate="not s._closes")
+        .execute()
+    )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _not_written(name: str, error: Exception) -> SourceError:
-    return SourceError(f"lake/{name}", f"could not be written: {_first_line(error)}",
-                       rows="none lost: the last version stays readable",
-                       fix=f"free disk space or mend the rights (process {os.getpid()}), then run the command again")
+def _not_written(name: str, error: BaseException) -> SourceError:
+    return SourceError(
+        f"lake/{name}",
+        f"could not be written: {_first_line(error)}",
+        rows="none lost: the last version stays readable",
+        fix=f"free disk space or mend the rights (process {os.getpid()}), then run the command again",
+    )

@@ -129,7 +129,9 @@ def with_service(snapshot: Snapshot, rows: ir.Table, clock: str) -> ir.Table:
     units = fleet(snapshot, keep=("unit_id", "end_of_observation")).units
     side = units.select(_unit=units.unit_id, _starts=units.starts, _stops=units.stops,
                         _unseen=units.end_of_observation.epoch_days())  # fmt: skip
-    joined = rows.mutate(_day=snapshot.site_time(rows[clock]).date().epoch_days()).left_join(side, rows.unit_id == side._unit)
+    joined = rows.mutate(_day=snapshot.site_time(rows[clock]).date().epoch_days()).left_join(
+        side, rows.unit_id == side._unit
+    )
     started = (joined._day >= joined._starts).fill_null(False) & (joined._day <= joined._unseen).fill_null(True)
     place = ibis.cases((joined._unit.isnull(), "unknown_unit"), (started, "in_service"), else_="out_of_service")
     age = ibis.greatest(ibis.least(joined._day, joined._stops - 1) - joined._starts, 0)

@@ -79,8 +79,12 @@ def refusal(question: Question) -> tuple[str, str] | None:
 
 def _thin_text(question: Question, whole: Fleet, thin: dict[str, float]) -> tuple[str, str]:
     n = whole.units_n
-    known = ", ".join(f"{dimension_title(name).lower()} is known for {share:.0%} of {n:,} units" for name, share in thin.items())
-    known_zh = "、".join(f"{dimension_title(name, 'zh')} 仅 {share:.0%} 的产品已知(共 {n:,} 台)" for name, share in thin.items())
+    known = ", ".join(
+        f"{dimension_title(name).lower()} is known for {share:.0%} of {n:,} units" for name, share in thin.items()
+    )
+    known_zh = "、".join(
+        f"{dimension_title(name, 'zh')} 仅 {share:.0%} 的产品已知(共 {n:,} 台)" for name, share in thin.items()
+    )
     start, start_zh = _registration_text(question, whole)
     return (
         f"refused: {known}, below the gate of {COVERAGE_GATE:.0%}{start}. The known ones are not a fair sample.",

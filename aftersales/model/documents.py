@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aftersales.model.errors import SettingsError
 
-
 Problem = tuple[tuple[Any, ...], str]
 """Where in the file (its keys, from the outside in) and what is wrong there."""
 
@@ -63,16 +62,20 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = (key.tag, str(key.value))
             if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' is given twice",
-                                                        key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' is given twice", key.start_mark
+                )
             seen.add(name)
         return super().construct_mapping(node, deep)
 
 
-for _tag, _pattern, _first in (("bool", r"^(?:true|false)$", "tf"), ("int", r"^(?:0|-?[1-9][0-9]*)$", "-0123456789"),
-                               ("float", r"^-?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?$", "-0123456789")):
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("int", r"^(?:0|-?[1-9][0-9]*)$", "-0123456789"),
+    ("float", r"^-?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?$", "-0123456789"),
+):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: WrittenFloat(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: WrittenFloat(node.value))
 
 
 def read_document(path: Path, schema: type[D], *, where: str | None = None) -> D:
@@ -98,11 +101,15 @@ def read_document(path: Path, schema: type[D], *, where: str | None = None) -> D
         node = yaml.compose(text, Loader=_Loader)
         content = yaml.load(text, Loader=_Loader) if node else {}
     except yaml.YAMLError as error:
-        raise SettingsError(f"{where}{_line_of_mark(error)}", f"not readable as YAML: {_problem(error)}",
-                            fix="mend the line; text with ':' or '#' needs quotes") from error
+        raise SettingsError(
+            f"{where}{_line_of_mark(error)}",
+            f"not readable as YAML: {_problem(error)}",
+            fix="mend the line; text with ':' or '#' needs quotes",
+        ) from error
     if not isinstance(content, dict):
-        raise SettingsError(where, f"expected keys and values, found a {type(content).__name__}",
-                            fix="start the file with 'name: ...'")
+        raise SettingsError(
+            where, f"expected keys and values, found a {type(content).__name__}", fix="start the file with 'name: ...'"
+        )
     document, problems = None, schema.further_problems(content)
     try:
         document = schema.model_validate(content)
@@ -110,8 +117,12 @@ def read_document(path: Path, schema: type[D], *, where: str | None = None) -> D
         problems = [*_schema_problems(error, node, schema), *problems]
     if document is None or problems:
         lines = _lines(problems, node)
-        raise SettingsError(where, f"{len(lines)} {'problem' if len(lines) == 1 else 'problems'}",
-                            rows="\n         ".join(lines), fix="mend the lines named above; nothing was read or changed")
+        raise SettingsError(
+            where,
+            f"{len(lines)} {'problem' if len(lines) == 1 else 'problems'}",
+            rows="\n         ".join(lines),
+            fix="mend the lines named above; nothing was read or changed",
+        )
     return document
 
 
@@ -123,7 +134,9 @@ def _text(path: Path, where: str) -> str:
     except UnicodeDecodeError as error:
         raise SettingsError(where, f"not UTF-8 (byte {error.start})", fix="save the file as UTF-8") from error
     except OSError as error:
-        raise SettingsError(where, f"cannot be read: {error.strerror or error}", fix="check the file's rights") from error
+        raise SettingsError(
+            where, f"cannot be read: {error.strerror or error}", fix="check the file's rights"
+        ) from error
 
 
 def _line_of_mark(error: yaml.YAMLError) -> str:
@@ -151,8 +164,9 @@ def _schema_problems(error: ValidationError, node: yaml.Node | None, schema: typ
 
 def _lines(problems: list[Problem], node: yaml.Node | None) -> list[str]:
     """One text a problem, in the order of the file: `line 7, columns.cost.min: ...`."""
-    placed = sorted((_line_of(node, location), ".".join(map(str, location)) or "file", message)
-                    for location, message in problems)
+    placed = sorted(
+        (_line_of(node, location), ".".join(map(str, location)) or "file", message) for location, message in problems
+    )
     return list(dict.fromkeys(f"line {line}, {path}: {message}" for line, path, message in placed))
 
 

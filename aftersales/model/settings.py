@@ -58,8 +58,11 @@ class WorkbenchFile(Document):
     name_zh: str = "售后质量工作台"
     language: Literal["en", "zh"] = "en"
     time_zone: TimeZone = "Asia/Shanghai"
-    as_of: str = Field(default="", pattern=r"^(\d{4}-\d{2}-\d{2})?$",
-                       description="Fix 'today' for every report, YYYY-MM-DD; empty: now")
+    as_of: str = Field(
+        default="",
+        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+        description="Fix 'today' for every report, YYYY-MM-DD; empty: now",
+    )
     channels: list[str] = Field(default=[], description="Sources that are on; empty: all in the folder")
     register_url: str = Field(default="sqlite:///data/register.db", description="SQLAlchemy URL of the register")
     engine: EngineSettings = EngineSettings()
@@ -130,8 +133,11 @@ def open_workspace(folder: Path | str | None = None) -> Workspace:
     root = Path(folder or os.environ.get(WORKSPACE_VARIABLE) or _nearest(Path.cwd())).expanduser().resolve()
     path = root / FILE_NAME
     if not path.is_file():
-        raise SettingsError(str(root), f"no {FILE_NAME} here",
-                            fix="aftersales init DIR makes a new workspace; --workspace DIR names another one")
+        raise SettingsError(
+            str(root),
+            f"no {FILE_NAME} here",
+            fix="aftersales init DIR makes a new workspace; --workspace DIR names another one",
+        )
     return Workspace(root, read_document(path, WorkbenchFile, where=FILE_NAME))
 
 

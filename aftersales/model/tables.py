@@ -52,7 +52,9 @@ KNOWN_AT = Column(type="ts", clock="K", en="Known since", zh="获知时间")
 
 BOOKKEEPING: Mapping[str, Column] = {
     "known_at": KNOWN_AT,
-    "version_at": Column(type="ts", clock="K", en="Version of the record (as the source says)", zh="记录版本时间(来源)"),
+    "version_at": Column(
+        type="ts", clock="K", en="Version of the record (as the source says)", zh="记录版本时间(来源)"
+    ),
     "superseded_at": Column(type="ts", clock="K", en="Superseded since", zh="被取代时间"),
     "source_system": Column(type="cat", en="Source", zh="来源"),
     "source_file": Column(type="str", en="File", zh="来源文件"),
@@ -97,8 +99,12 @@ class Table(Document):
         if _SITE_NAME.match(name):
             title = name.removeprefix(SITE_PREFIX).replace("_", " ")
             return Column(type="cat", en=title.capitalize(), zh=title)
-        raise SchemaError(self.name.lower(), f"no column '{name}'", rows=known_names(self.columns),
-                          fix=f"use one of them, or {SITE_PREFIX}<name> for a column of your own")
+        raise SchemaError(
+            self.name.lower(),
+            f"no column '{name}'",
+            rows=known_names(self.columns),
+            fix=f"use one of them, or {SITE_PREFIX}<name> for a column of your own",
+        )
 
 
 class _TablesFile(Document):
@@ -140,8 +146,14 @@ def describe_tables(lang: Literal["en", "zh"] = "en") -> list[dict[str, str]]:
     ('ticket', '工单号')
     """
     return [
-        {"table": name, "column": column, "type": spec.type, "tier": spec.tier, "clock": spec.clock,
-         "title": spec.zh if lang == "zh" else spec.en}
+        {
+            "table": name,
+            "column": column,
+            "type": spec.type,
+            "tier": spec.tier,
+            "clock": spec.clock,
+            "title": spec.zh if lang == "zh" else spec.en,
+        }
         for name, table in canonical_tables().items()
         for column, spec in {**table.columns, **BOOKKEEPING}.items()
     ]

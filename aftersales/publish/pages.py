@@ -344,7 +344,7 @@ def _freshness(scene: Scene) -> str:
     """One line: how far the data go, and as of when."""
     if not scene.snapshot.has_rows("delivery"):
         return scene.say("No data has been loaded yet: aftersales ingest", "尚未载入数据:aftersales ingest")
-    deliveries = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").newest_event_at.max())
+    deliveries = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").newest_known_at.max())
     loaded = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").loaded_at.max())
     newest, known, day = (scene.local_text(moment) for moment in (deliveries, loaded, scene.as_of))
     return scene.say(

@@ -56,7 +56,7 @@ class ReportRun:
     seconds: float
     as_of: str = ""
     settings: str = ""
-    """Fingerprint of workbench.yml."""
+    """Fingerprint of workbench.yml, the page, its sidecar, the sources and the code lists."""
     register_version: int = 0
     """Number of the last change to the register's actions that the run could see."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def run_report(
             started.isoformat(timespec="seconds"),
             round(time.perf_counter() - clock, 3),
             facts.pop("as_of", ""),
-            _settings_hash(workspace),
+            _settings_hash(workspace, page),
             _register_version(workspace),
             facts,
             str(place / run_id),
@@ -149,7 +149,7 @@ def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) 
         "table_versions": {name: store.version(name) for name in store.names()},
         "code_version": code_version(),
         "register_version": _register_version(workspace),
-        "settings": _settings_hash(workspace),
+        "settings": _settings_hash(workspace, page),
     }
     known = metrics()
     for run in list_runs(workspace, page):
@@ -166,9 +166,14 @@ def _register_version(workspace: Workspace) -> int:
         return int(session.scalar(select(func.max(ActionChange.change_id))) or 0)
 
 
-def _settings_hash(workspace: Workspace) -> str:
-    """Changes with workbench.yml."""
-    return hashlib.sha256(workspace.settings.model_dump_json().encode()).hexdigest()[:12]
+def _settings_hash(workspace: Workspace, page: str) -> str:
+    """Changes with what people write: settings, the page and its sidecar, sources, code lists."""
+    digest = hashlib.sha256(workspace.settings.model_dump_json().encode())
+    written = [page_file(workspace, page), *workspace.notebooks.glob("*.yml")]
+    written += [*workspace.sources.glob("*.yml"), *workspace.reference.glob("*.csv")]
+    for path in sorted(written):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def report_names(workspace: Workspace) -> list[str]:
@@ -177,12 +182,23 @@ def report_names(workspace: Workspace) -> list[str]:
 
 
 def list_runs(workspace: Workspace, page: str | None = None) -> list[dict[str, Any]]:
-    """The records of all complete runs, newest first; each with its `folder`."""
+    """The records of all complete runs, newest first; each with its `folder`. Broken records are passed over."""
     records = []
     for path in workspace.reports.glob(f"{page or '*'}/*/run.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        records.append({**record, "folder": str(path.parent)})
+        record = None if path.parent.name.startswith(".") else _read_record(path)
+        if record:
+            records.append({**record, "folder": str(path.parent)})
     return sorted(records, key=lambda record: (record["started_at"], record["run_id"]), reverse=True)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record, unless somebody else's hand or a broken disk left something that is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    complete = isinstance(record, dict) and {"run_id", "page", "state", "parameters", "started_at"} <= set(record)
+    return record if complete else None
 
 
 def find_run(workspace: Workspace, run_id: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class PageHandler(TornadoVoilaHandler):
         notebook = f"{path or 'index'}.ipynb"
         if not await ensure_async(self.contents_manager.file_exists(notebook)):
             raise HTTPError(404)
+        # reading it sets its cookie; without it the server refuses the request of a page that is left to end its kernel
+        _ = self.xsrf_token
         await super().get(path=notebook)
 
 

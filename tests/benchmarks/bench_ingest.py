@@ -9,16 +9,17 @@ rows, half of them corrections, and a delivery that only has a new name.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-from dirty_tickets import SOURCE, write_tickets
+from dirty_tickets import SOURCE
 
 FASTER, MEMORY_MB = 3.0, 1500.0
 OURS = """
@@ -35,41 +36,38 @@ for (d,) in ingest_source(workspace, catalogue(workspace)["crm"], files=sys.argv
 
 @dataclass(frozen=True)
 class Run:
-    """One process: what it counted, how long it took, the most memory it held."""
+    """One process: what it counted, how long it took on the clock and of the processors, the most memory it held."""
 
     counts: dict[str, int]
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {value:,}" for name, value in self.counts.items())
-        return f"{self.seconds:6.1f} s  {self.peak_mb:6.0f} MB   {counts}"
+        return f"{self.seconds:6.1f} s  (cpu {self.cpu_seconds:5.1f} s)  {self.peak_mb:6.0f} MB   {counts}"
 
 
 def measured(*command: str) -> Run:
-    """Run a Python process to its end, watching its memory."""
+    """Run a Python process to its end."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
-    peak = 0
-
-    def watch() -> None:
-        nonlocal peak
-        seen = psutil.Process(process.pid)
-        while process.poll() is None:
-            try:
-                peak = max(peak, seen.memory_info().rss)
-            except psutil.NoSuchProcess:
-                return
-            time.sleep(0.02)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    out, _ = process.communicate()
-    seconds = time.perf_counter() - started
-    watcher.join()
+    out = process.stdout.read() if process.stdout else ""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{command[0]} ended with {process.returncode}")
-    return Run(json.loads(out), seconds, peak / 1e6)
+    kilobytes = used.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    return Run(json.loads(out), time.perf_counter() - started, used.ru_utime + used.ru_stime, kilobytes * 1024 / 1e6)
+
+
+def fastest(again: Callable[[], None], *command: str) -> Run:
+    """The faster of two runs: what else runs on the machine can only slow one down."""
+    runs = []
+    for _ in range(2):
+        again()
+        runs.append(measured(*command))
+    return min(runs, key=lambda run: run.seconds)
 
 
 def main(rows: int) -> int:
@@ -80,19 +78,27 @@ def main(rows: int) -> int:
         (root / "data" / "sources").mkdir(parents=True)
         (root / "workbench.yml").write_text("name: benchmark\n", encoding="utf-8")
         (root / "data" / "sources" / "crm.yml").write_text(SOURCE.format(files="first.csv"), encoding="utf-8")
-        write_tickets(root / "first.csv", rows)
-        write_tickets(root / "second.csv", rows // 10, first=rows - rows // 20, seed=8)
+        # in a process of its own: what this one once held would count as the memory of its children
+        subprocess.run([sys.executable, str(here / "dirty_tickets.py"), folder, str(rows)], check=True)
         (root / "renamed.csv").write_bytes((root / "first.csv").read_bytes())
-        pandas = measured(str(here / "pandas_ingest.py"), str(root / "first.csv"), str(root / "pandas"))
-        ours = measured("-c", OURS, folder, "first.csv")
+
+        def empty() -> None:
+            for made in ("pandas", "data/lake"):
+                shutil.rmtree(root / made, ignore_errors=True)
+
+        script = str(here / "pandas_ingest.py")
+        pandas = fastest(empty, script, str(root / "first.csv"), str(root / "pandas"))
+        ours = fastest(empty, "-c", OURS, folder, "first.csv")
         second = measured("-c", OURS, folder, "second.csv")
         renamed = measured("-c", OURS, folder, "renamed.csv")
     ratio = pandas.seconds / ours.seconds
     same = all(ours.counts[name] == value for name, value in pandas.counts.items())
     print(f"{rows:,} rows, 25 columns\n  pandas     {pandas}\n  workbench  {ours}")
     print(f"  second delivery into it  {second}\n  same file, new name      {renamed}")
-    print(f"  ratio {ratio:.1f} (at least {FASTER}), peak {ours.peak_mb:.0f} MB (at most {MEMORY_MB:.0f}), "
-          f"counts {'equal' if same else 'DIFFER'}")
+    print(
+        f"  ratio {ratio:.1f}, of processor time {pandas.cpu_seconds / ours.cpu_seconds:.1f} (at least {FASTER}), peak {ours.peak_mb:.0f} MB (at most {MEMORY_MB:.0f}), "
+        f"counts {'equal' if same else 'DIFFER'}"
+    )
     return 0 if ratio >= FASTER and ours.peak_mb < MEMORY_MB and same else 1
 
 

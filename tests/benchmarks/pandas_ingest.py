@@ -9,12 +9,30 @@ from pathlib import Path
 import pandas as pd
 
 TYPES = {"故障": "fault", "投诉": "complaint", "咨询": "consultation", "安装": "installation"}
-TIMES = {"created_at": "created", "occurred_at": "occurred", "first_reply_at": "first reply",
-         "first_resolved_at": "resolved", "closed_at": "closed", "version_at": "updated"}  # fmt: skip
-TEXTS = {"ticket_id": "Ticket No", "customer_key": "customer", "unit_id": "serial", "product_id": "product",
-         "order_id": "order no", "channel": "channel", "language": "language", "symptom_code": "symptom",
-         "fault_code": "fault", "severity": "severity", "status": "status", "region": "region", "team": "team",
-         "description": "text"}  # fmt: skip
+TIMES = {
+    "created_at": "created",
+    "occurred_at": "occurred",
+    "first_reply_at": "first reply",
+    "first_resolved_at": "resolved",
+    "closed_at": "closed",
+    "version_at": "updated",
+}
+TEXTS = {
+    "ticket_id": "Ticket No",
+    "customer_key": "customer",
+    "unit_id": "serial",
+    "product_id": "product",
+    "order_id": "order no",
+    "channel": "channel",
+    "language": "language",
+    "symptom_code": "symptom",
+    "fault_code": "fault",
+    "severity": "severity",
+    "status": "status",
+    "region": "region",
+    "team": "team",
+    "description": "text",
+}
 NUMBERS = {"reassigned_n": "reassigned", "age_days": "age", "cost_total": "cost"}
 FLAGS = {"true": True, "yes": True, "1": True, "是": True, "false": False, "no": False, "0": False, "否": False}
 
@@ -44,6 +62,7 @@ def load(path: Path, target: Path) -> dict[str, int]:
         rows[name] = pd.to_numeric(text[column], errors="coerce")
         reasons[f"{name}:type"] = text[column].notna() & rows[name].isna()
         reasons[f"{name}:below_0"] = rows[name] < 0
+    reasons["reassigned_n:type"] |= rows["reassigned_n"] % 1 > 0
     rows["is_reopened"] = text["reopened"].str.lower().map(FLAGS)
     reasons["is_reopened:type"] = text["reopened"].notna() & rows["is_reopened"].isna()
     rows["ticket_type"] = text["type"].map(TYPES)
@@ -55,16 +74,23 @@ def load(path: Path, target: Path) -> dict[str, int]:
     reasons["closed_at:before_created_at"] = rows["closed_at"] < rows["created_at"]
     bad = pd.concat(reasons, axis=1).any(axis=1)
     held = raw[bad].copy()
-    held["reasons"] = [[name for name, hit in zip(reasons, hits, strict=True) if hit]
-                       for hits in zip(*(column[bad] for column in reasons.values()), strict=True)]
+    held["reasons"] = [
+        [name for name, hit in zip(reasons, hits, strict=True) if hit]
+        for hits in zip(*(column[bad] for column in reasons.values()), strict=True)
+    ]
     held["raw"] = [json.dumps(record, ensure_ascii=False) for record in raw[bad].to_dict("records")]
     held[["reasons", "raw"]].to_parquet(target / "quarantine.parquet", index=True)
     good = rows[~bad]
     newest = good.sort_values("version_at", kind="stable").drop_duplicates("ticket_id", keep="last").sort_index()
     newest.assign(yr=newest["created_at"].dt.strftime("%Y"), source_system="crm").to_parquet(
-        target / "ticket", partition_cols=["yr"], index=False)
-    return {"rows_read": len(raw), "accepted": len(newest), "rejected": int(bad.sum()),
-            "duplicate": len(good) - len(newest)}  # fmt: skip
+        target / "ticket", partition_cols=["yr"], index=False
+    )
+    return {
+        "rows_read": len(raw),
+        "accepted": len(newest),
+        "rejected": int(bad.sum()),
+        "duplicate": len(good) - len(newest),
+    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ and `_bad` (a reason when the line itself is broken, else null). A repeated head
 from __future__ import annotations
 
 import codecs
+import collections
 import csv
 import datetime as dt
 import gzip
@@ -75,8 +76,12 @@ def matching_files(source: Source, root: Path) -> list[Path]:
         found = sorted(root.glob(pattern))
     files = [path for path in found if path.is_file()]
     if not files:
-        raise SourceError(f"source {source.name}", f"no file matches {pattern}", rows=f"looked in {root.name}/",
-                          fix="put the export there, or mend 'files' in the source's YAML")
+        raise SourceError(
+            f"source {source.name}",
+            f"no file matches {pattern}",
+            rows=f"looked in {root.name}/",
+            fix="put the export there, or mend 'files' in the source's YAML",
+        )
     return files
 
 
@@ -94,8 +99,12 @@ def format_of(path: Path, source: Source) -> str:
     name = ending.removeprefix(".").lower()
     name = {"ndjson": "jsonl", "txt": "csv", "xlsm": "xlsx", "xls": "xlsx", "pq": "parquet"}.get(name, name)
     if name not in FORMATS:
-        raise SourceError(path.name, f"cannot tell the format from the ending '{ending}'", rows="none of its rows was loaded",
-                          fix=f"add 'format' to the source's YAML: {', '.join(FORMATS)}")
+        raise SourceError(
+            path.name,
+            f"cannot tell the format from the ending '{ending}'",
+            rows="none of its rows was loaded",
+            fix=f"add 'format' to the source's YAML: {', '.join(FORMATS)}",
+        )
     return name
 
 
@@ -116,16 +125,21 @@ def receive(path: Path, source: Source) -> ReceivedFile:
                 digest.update(block)
                 size += len(block)
     except OSError as error:
-        raise SourceError(path.name, f"cannot be read: {error.strerror or error}", rows="none of its rows was loaded",
-                          fix="check that the file is there and its rights") from error
+        raise SourceError(
+            path.name,
+            f"cannot be read: {error.strerror or error}",
+            rows="none of its rows was loaded",
+            fix="check that the file is there and its rights",
+        ) from error
     if size == 0:
         raise _empty(path.name)
     return ReceivedFile(path, path.name, kind, digest.hexdigest(), size, changed)
 
 
 def _empty(name: str) -> SourceError:
-    return SourceError(name, "the file is empty", rows="0 bytes of content; nothing was changed",
-                       fix="ask for the export again")
+    return SourceError(
+        name, "the file is empty", rows="0 bytes of content; nothing was changed", fix="ask for the export again"
+    )
 
 
 def check_unchanged(file: ReceivedFile) -> None:
@@ -138,8 +152,12 @@ def check_unchanged(file: ReceivedFile) -> None:
     """
     now = file.path.stat()
     if (now.st_size, now.st_mtime_ns) != (file.bytes, file.changed_ns):
-        raise SourceError(file.name, "changed while it was being read", rows=f"{file.bytes:,} bytes, now {now.st_size:,}",
-                          fix="repeat the ingest when the export has ended")
+        raise SourceError(
+            file.name,
+            "changed while it was being read",
+            rows=f"{file.bytes:,} bytes, now {now.st_size:,}",
+            fix="repeat the ingest when the export has ended",
+        )
 
 
 def examine(file: ReceivedFile, source: Source) -> ReceivedFile:
@@ -155,8 +173,12 @@ def examine(file: ReceivedFile, source: Source) -> ReceivedFile:
     try:
         return _examined(file, source)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SourceError(file.name, f"the compressed file is cut off or damaged ({error})",
-                          rows="none of its rows was loaded", fix="copy the file again, then repeat the ingest") from error
+        raise SourceError(
+            file.name,
+            f"the compressed file is cut off or damaged ({error})",
+            rows="none of its rows was loaded",
+            fix="copy the file again, then repeat the ingest",
+        ) from error
 
 
 def _examined(file: ReceivedFile, source: Source) -> ReceivedFile:
@@ -176,9 +198,12 @@ def _examined(file: ReceivedFile, source: Source) -> ReceivedFile:
 
 def _not_in(file: ReceivedFile, encoding: str, error: UnicodeDecodeError, said: str) -> SourceError:
     line = getattr(error, "line", 1)
-    return SourceError(file.name, f"is not {encoding} as {said}: {error.reason} in line {line:,}",
-                       rows=f"bytes {error.object[error.start:error.start + 4].hex(' ')}; none of its rows was loaded",
-                       fix="mend 'encoding' in the source's YAML (gb18030 reads most Chinese exports)")
+    return SourceError(
+        file.name,
+        f"is not {encoding} as {said}: {error.reason} in line {line:,}",
+        rows=f"bytes {error.object[error.start : error.start + 4].hex(' ')}; none of its rows was loaded",
+        fix="mend 'encoding' in the source's YAML (gb18030 reads most Chinese exports)",
+    )
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -214,9 +239,12 @@ def _guessed_encoding(file: ReceivedFile, error: UnicodeDecodeError) -> str:
     sample = b"\n".join(telling) if len(telling) >= TELLING_LINES else b""
     guess = charset_normalizer.from_bytes(sample, cp_isolation=["gb18030", "big5", "cp949", "cp932", "cp1252"]).best()
     if guess is None or not sample:
-        raise SourceError(file.name, f"is not UTF-8, and its encoding could not be told from {len(telling)} lines",
-                          rows=f"bytes {data[error.start:error.start + 4].hex(' ')}; none of its rows was loaded",
-                          fix="add 'encoding' to the source's YAML, e.g. gb18030, big5, cp949, cp1252")
+        raise SourceError(
+            file.name,
+            f"is not UTF-8, and its encoding could not be told from {len(telling)} lines",
+            rows=f"bytes {data[error.start : error.start + 4].hex(' ')}; none of its rows was loaded",
+            fix="add 'encoding' to the source's YAML, e.g. gb18030, big5, cp949, cp1252",
+        )
     return str(guess.encoding)
 
 
@@ -224,8 +252,12 @@ def _decoded(file: ReceivedFile, encoding: str) -> ReceivedFile:
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
-        raise SourceError(file.name, f"no encoding '{encoding}'", rows="none of its rows was loaded",
-                          fix="use a name such as utf-8, gb18030, cp949") from None
+        raise SourceError(
+            file.name,
+            f"no encoding '{encoding}'",
+            rows="none of its rows was loaded",
+            fix="use a name such as utf-8, gb18030, cp949",
+        ) from None
     quotes, lines, last = 0, 1, ""
     for block in itertools.chain(_blocks(file.path), [b""]):
         if encoding == "utf-8" and block.endswith(b"\n") and _is_utf8(block) and not decoder.getstate()[0]:
@@ -267,14 +299,23 @@ def load_raw(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: 
     SourceError
         The file cannot be parsed at all, or has no header.
     """
-    reader = {"csv": _load_delimited, "tsv": _load_delimited, "jsonl": _load_json_lines, "json": _load_json_array,
-              "xlsx": _load_sheet, "parquet": _load_parquet}[file.format]
+    reader = {
+        "csv": _load_delimited,
+        "tsv": _load_delimited,
+        "jsonl": _load_json_lines,
+        "json": _load_json_array,
+        "xlsx": _load_sheet,
+        "parquet": _load_parquet,
+    }[file.format]
     try:
         return reader(connection, file, source, scratch)
     except duckdb.Error as error:
-        raise SourceError(file.name, f"cannot be read as {file.format}: {str(error).splitlines()[0][:200]}",
-                          rows="none of its rows was loaded",
-                          fix="check 'format', 'delimiter' and 'encoding' in the source's YAML") from error
+        raise SourceError(
+            file.name,
+            f"cannot be read as {file.format}: {str(error).splitlines()[0][:200]}",
+            rows="none of its rows was loaded",
+            fix="check 'format', 'delimiter' and 'encoding' in the source's YAML",
+        ) from error
 
 
 def unique_names(header: Iterable[Any]) -> list[str]:
@@ -314,8 +355,9 @@ def _as_utf8(file: ReceivedFile, scratch: Path) -> Path:
     return copy
 
 
-def _load_delimited(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source,
-                    scratch: Path) -> list[str]:
+def _load_delimited(
+    connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source, scratch: Path
+) -> list[str]:
     """Views: reading the file again costs less than keeping a copy of it."""
     delimiter = source.delimiter or ("\t" if file.format == "tsv" else ",")
     path = _as_utf8(file, scratch)
@@ -323,21 +365,30 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, s
     if not header:
         raise _empty(file.name)
     if len(header) < 2 and not source.delimiter:
-        raise SourceError(file.name, f"the first line has one column when split at {delimiter!r}",
-                          rows="none of its rows was loaded", fix="give 'delimiter' in the source's YAML, e.g. \";\"")
+        raise SourceError(
+            file.name,
+            f"the first line has one column when split at {delimiter!r}",
+            rows="none of its rows was loaded",
+            fix="give 'delimiter' in the source's YAML, e.g. \";\"",
+        )
     names = unique_names(header)
     surplus = [f"_surplus_{i}" for i in range(1, SURPLUS + 1)]
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in [*names, *surplus])
-    scan = (f"read_csv({path_literal(path)}, columns={{{columns}}}, auto_detect=false, header=true, skip={blank_lines}, "
-            f"delim={literal(delimiter)}, quote='\"', escape='\"', nullstr={literal(ABSENT)}, null_padding=true, "
-            "strict_mode=false, max_line_size=16777216, parallel=")
+    scan = (
+        f"read_csv({path_literal(path)}, columns={{{columns}}}, auto_detect=false, header=true, skip={blank_lines}, "
+        f"delim={literal(delimiter)}, quote='\"', escape='\"', nullstr={literal(ABSENT)}, null_padding=true, "
+        "strict_mode=false, max_line_size=16777216, parallel="
+    )
     broken = _broken_end(connection, file, path, delimiter, f"{scan}false)", names)
     too_many = f"_surplus_1 is not null and concat({', '.join(surplus)}) <> ''"  # a comma at the end is none too many
     bad = f"case {broken} when {too_many} then 'row:too_many_fields' end as _bad"
-    connection.execute(f"create or replace view raw as "
-                       f"select {bad}, * from (select row_number() over () as _row, * from {scan}false))")
+    connection.execute(
+        f"create or replace view raw as select {bad}, * from (select row_number() over () as _row, * from {scan}false))"
+    )
     if not broken:
-        connection.execute(f"create or replace view {UNNUMBERED} as select {bad}, null::bigint as _row, * from {scan}true)")
+        connection.execute(
+            f"create or replace view {UNNUMBERED} as select {bad}, null::bigint as _row, * from {scan}true)"
+        )
     return names
 
 
@@ -354,8 +405,9 @@ def _lines(stream: IO[bytes]) -> Iterable[str]:
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
 
 
-def _broken_end(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, path: Path, delimiter: str, scan: str,
-                names: list[str]) -> str:
+def _broken_end(
+    connection: duckdb.DuckDBPyConnection, file: ReceivedFile, path: Path, delimiter: str, scan: str, names: list[str]
+) -> str:
     """`when ... then ...` for the last row of a half-written file: it is kept, marked as broken."""
     unterminated = not file.quotes_balance and _ends_inside_quotes(path, delimiter)
     if file.ends_with_newline and not unterminated:
@@ -369,29 +421,34 @@ def _broken_end(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, path:
 
 def _ends_inside_quotes(path: Path, delimiter: str) -> bool:
     """Whether a line put behind the end of the file would become part of its last field."""
-    last: list[str] = []
     csv.field_size_limit(1 << 30)
     with _open(path) as stream:
-        for last in csv.reader(itertools.chain(_lines(stream), ["\n", ABSENT]), delimiter=delimiter):
-            pass
-    return last != [ABSENT]
+        records = csv.reader(itertools.chain(_lines(stream), ["\n", ABSENT]), delimiter=delimiter)
+        return collections.deque(records, maxlen=1) != collections.deque([[ABSENT]])
 
 
-def _load_json_lines(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source,
-                     scratch: Path) -> list[str]:
-    scan = (f"read_csv({path_literal(_as_utf8(file, scratch))}, columns={{'line': 'VARCHAR'}}, auto_detect=false, "
-            f"header=false, delim={literal(chr(1))}, quote='', escape='', strict_mode=false, max_line_size=16777216, "
-            "parallel=false)")
-    connection.execute(f"create or replace table lines as select row_number() over () as _row, line from {scan} "
-                       "where trim(line, ' \t\r') <> ''")
+def _load_json_lines(
+    connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source, scratch: Path
+) -> list[str]:
+    scan = (
+        f"read_csv({path_literal(_as_utf8(file, scratch))}, columns={{'line': 'VARCHAR'}}, auto_detect=false, "
+        f"header=false, delim={literal(chr(1))}, quote='', escape='', strict_mode=false, max_line_size=16777216, "
+        "parallel=false)"
+    )
+    connection.execute(
+        f"create or replace table lines as select row_number() over () as _row, line from {scan} "
+        "where trim(line, ' \t\r') <> ''"
+    )
     return _spread_objects(connection)
 
 
-def _load_json_array(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source,
-                     scratch: Path) -> list[str]:
+def _load_json_array(
+    connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source, scratch: Path
+) -> list[str]:
     scan = f"read_json_objects({path_literal(_as_utf8(file, scratch))}, format='auto', maximum_object_size=268435456)"
-    connection.execute(f"create or replace table lines as "
-                       f"select row_number() over () as _row, json::varchar as line from {scan}")
+    connection.execute(
+        f"create or replace table lines as select row_number() over () as _row, json::varchar as line from {scan}"
+    )
     return _spread_objects(connection)
 
 
@@ -399,8 +456,12 @@ def _spread_objects(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """One text column per key; a line that is no JSON object keeps its text in `_line` and is marked."""
     is_object = "case when json_valid(line) then json_type(line) = 'OBJECT' else false end"
     connection.execute(f"create or replace view objects as select *, {is_object} as is_object from lines")
-    keys = [key for (key,) in connection.execute(
-        "select distinct unnest(json_keys(line)) as k from objects where is_object order by k").fetchall()]
+    keys = [
+        key
+        for (key,) in connection.execute(
+            "select distinct unnest(json_keys(line)) as k from objects where is_object order by k"
+        ).fetchall()
+    ]
     names = unique_names(keys)
     pointers = ", ".join(literal("/" + key.replace("~", "~0").replace("/", "~1")) for key in keys)
     fields = "".join(f", v[{i}] as {quoted(name)}" for i, name in enumerate(names, start=1))
@@ -413,15 +474,20 @@ def _spread_objects(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return names
 
 
-def _load_parquet(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source,
-                  scratch: Path) -> list[str]:
+def _load_parquet(
+    connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: Source, scratch: Path
+) -> list[str]:
     path = path_literal(file.path)
     described = connection.execute(f"describe select * from read_parquet({path})").fetchall()
     names = unique_names(row[0] for row in described)
-    fields = "".join(f", {_parquet_text(column, kind)} as {quoted(name)}"
-                     for name, (column, kind, *_) in zip(names, described, strict=True))
-    connection.execute(f"create or replace view raw as select file_row_number + 1 as _row, null::varchar as _bad{fields} "
-                       f"from read_parquet({path}, file_row_number=true)")
+    fields = "".join(
+        f", {_parquet_text(column, kind)} as {quoted(name)}"
+        for name, (column, kind, *_) in zip(names, described, strict=True)
+    )
+    connection.execute(
+        f"create or replace view raw as select file_row_number + 1 as _row, null::varchar as _bad{fields} "
+        f"from read_parquet({path}, file_row_number=true)"
+    )
     return names
 
 
@@ -443,28 +509,42 @@ def _load_sheet(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, sourc
         book = python_calamine.CalamineWorkbook.from_path(str(file.path))
         sheets = book.sheet_names
         if source.sheet and source.sheet not in sheets:
-            raise SourceError(file.name, f"no sheet '{source.sheet}'", rows=f"sheets: {', '.join(sheets)}",
-                              fix="mend 'sheet' in the source's YAML")
+            raise SourceError(
+                file.name,
+                f"no sheet '{source.sheet}'",
+                rows=f"sheets: {', '.join(sheets)}",
+                fix="mend 'sheet' in the source's YAML",
+            )
         rows = book.get_sheet_by_name(source.sheet or sheets[0]).to_python(skip_empty_area=True)
     except python_calamine.CalamineError as error:
-        raise SourceError(file.name, f"cannot be read as xlsx: {error}", rows="none of its rows was loaded",
-                          fix="open the file in a spreadsheet program and save it again") from error
+        raise SourceError(
+            file.name,
+            f"cannot be read as xlsx: {error}",
+            rows="none of its rows was loaded",
+            fix="open the file in a spreadsheet program and save it again",
+        ) from error
     if not rows:
-        raise SourceError(file.name, "the sheet is empty", rows=f"sheets: {', '.join(sheets)}",
-                          fix="check 'sheet' in the source's YAML")
+        raise SourceError(
+            file.name,
+            "the sheet is empty",
+            rows=f"sheets: {', '.join(sheets)}",
+            fix="check 'sheet' in the source's YAML",
+        )
     names = unique_names(_cell_text(cell) for cell in rows[0])
     rows = [row for row in rows if any(cell not in ("", None) for cell in row)]
     fields = ", ".join(f"{quoted(name)} varchar" for name in names)
     connection.execute(f"create or replace table raw (_row bigint, _bad varchar, {fields})")
     for start in range(1, len(rows), XLSX_BATCH):
-        batch = _text_batch(rows[start:start + XLSX_BATCH], names, start)  # noqa: F841 - read by DuckDB
+        batch = _text_batch(rows[start : start + XLSX_BATCH], names, start)  # noqa: F841 - read by DuckDB
         connection.execute("insert into raw select * from batch")
     return names
 
 
 def _text_batch(rows: list[list[Any]], names: list[str], first: int) -> pa.Table:
-    columns: dict[str, pa.Array] = {"_row": pa.array(range(first, first + len(rows)), pa.int64()),
-                                    "_bad": pa.nulls(len(rows), pa.string())}
+    columns: dict[str, pa.Array] = {
+        "_row": pa.array(range(first, first + len(rows)), pa.int64()),
+        "_bad": pa.nulls(len(rows), pa.string()),
+    }
     for position, name in enumerate(names):
         columns[name] = pa.array([_cell_text(row[position]) for row in rows], pa.string())
     return pa.table(columns)

@@ -226,7 +226,7 @@ def fresh(scene: Scene) -> Payload:
     }
     shown = rows.assign(
         title=[_title(scene, name) for name in rows["source"]],
-        newest=[scene.local_text(value) for value in rows["newest_event_at"]],
+        newest=[scene.local_text(value) for value in rows["newest_known_at"]],
         loaded=[scene.local_text(value) for value in rows["loaded_at"]],
         promise=[f"{hours:g} h" for hours in rows["fresh_within_hours"]],
         state=rows["state"].map(states),
@@ -234,7 +234,7 @@ def fresh(scene: Scene) -> Payload:
     columns = [
         column("title", scene.say("Source", "来源")),
         column("owner", scene.say("Owner", "负责人")),
-        column("newest", scene.say("Newest event", "最新事件")),
+        column("newest", scene.say("Newest row known", "最新一行获知时间")),
         column("age_hours", scene.say("Age (h)", "距今(小时)"), "number", digits=0),
         column("promise", scene.say("Promised within", "约定时效")),
         column("state", scene.say("State", "状态")),
