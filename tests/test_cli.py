@@ -21,8 +21,6 @@ from worlds import DemoWorld, new_workspace, section_cell, write_page
 from aftersales.cli import app, main
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 NEED_NO_WORKSPACE = {"init", "tables", "metric list", "metric show"}
 PRINT_NO_JSON = {"init", "serve", "lab", "action add", "action set", "report show"}  # `report show` prints JSON anyway
 

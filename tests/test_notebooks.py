@@ -1,13 +1,13 @@
 """Every notebook is a page to read: anatomy, parameters, prose in both languages, nothing left over."""
 
-from __future__ import itertools
+from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
-import annotations
 import nbformat
 import pytest
 from papermill.inspection import _infer_parameters

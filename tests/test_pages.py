@@ -21,8 +21,6 @@ from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
 from aftersales.publish.pages import ADDRESS_VARIABLE, Page, open_page
 from aftersales.publish.sidecars import checked_parameters, read_sidecar
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 PAGES = ("index", "ingestion", "overview", "root_cause", "improvement_review")
 
 

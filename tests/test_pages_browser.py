@@ -21,7 +21,7 @@ from aftersales.publish.contents import improvement_review, index, ingestion, ov
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 MODULES = (index, ingestion, overview, root_cause, improvement_review)
 BOARDS = {module.__name__.rsplit(".", 1)[1]: 1 + len(module.SECTIONS) for module in MODULES}

@@ -377,7 +377,7 @@ def test_a_rate_by_climate_is_refused_as_registration_is_unknown_for_most_intact
     assert (round(known, 3), intact) == (0.145, 9_140)
     result = compute(field.snapshot, "failure_rate", by=["x_climatic_zone"], as_of=FIELD_AS_OF)
     assert result.state == "refused"
-    assert "x_climatic_zone is known for 14% of 10,684 units" in result.reason
+    assert "climatic zone is known for 14% of 10,684 units" in result.reason
     assert re.search(r"registration\) is unknown for 9,140 units, most of them intact", result.reason)
     assert engine_cells.skipped == {"x_climatic_zone": pytest.approx(known)}
 

@@ -294,8 +294,8 @@ def _stage(load: _Load, connection: duckdb.DuckDBPyConnection, name: str, table:
                 "select rowid + 1 as _id, * replace (rowid + 1 as _row) from staged_rows"
             )
             return
-        except duckdb.Error as error:
-            if "null_padding" not in str(error):
+        except duckdb.Error as error:  # line breaks in quotes, or several readers need more memory than there is
+            if not isinstance(error, duckdb.OutOfMemoryException) and "null_padding" not in str(error):
                 raise
     (threads,) = _one(connection, "select current_setting('threads')")
     connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
