@@ -184,9 +184,9 @@ def report_names(workspace: Workspace) -> list[str]:
 def list_runs(workspace: Workspace, page: str | None = None) -> list[dict[str, Any]]:
     """The records of all complete runs, newest first; each with its `folder`. Broken records are passed over."""
     records = []
-    for path in workspace.reports.glob(f"{page or '*'}/*/run.json"):
+    for path in workspace.reports.glob("*/*/run.json"):
         record = None if path.parent.name.startswith(".") else _read_record(path)
-        if record:
+        if record and page in (None, record["page"]):
             records.append({**record, "folder": str(path.parent)})
     return sorted(records, key=lambda record: (record["started_at"], record["run_id"]), reverse=True)
 

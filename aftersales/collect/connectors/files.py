@@ -34,6 +34,9 @@ SURPLUS = 8
 
 CHUNK = 1 << 20
 SAMPLE = 100_000
+BUFFERS = f"max_line_size={8 << 20}, buffer_size={16 << 20}"
+"""The longest line a text file may have, 8 MB. Unless told otherwise, DuckDB takes sixteen lines for one buffer."""
+
 TELLING_LINES = 4
 """Fewer lines than these read as Chinese, Korean or Japanese alike: the encoding has to be declared."""
 
@@ -377,7 +380,7 @@ def _load_delimited(
     scan = (
         f"read_csv({path_literal(path)}, columns={{{columns}}}, auto_detect=false, header=true, skip={blank_lines}, "
         f"delim={literal(delimiter)}, quote='\"', escape='\"', nullstr={literal(ABSENT)}, null_padding=true, "
-        "strict_mode=false, max_line_size=16777216, parallel="
+        f"strict_mode=false, {BUFFERS}, parallel="
     )
     broken = _broken_end(connection, file, path, delimiter, f"{scan}false)", names)
     too_many = f"_surplus_1 is not null and concat({', '.join(surplus)}) <> ''"  # a comma at the end is none too many
@@ -432,7 +435,7 @@ def _load_json_lines(
 ) -> list[str]:
     scan = (
         f"read_csv({path_literal(_as_utf8(file, scratch))}, columns={{'line': 'VARCHAR'}}, auto_detect=false, "
-        f"header=false, delim={literal(chr(1))}, quote='', escape='', strict_mode=false, max_line_size=16777216, "
+        f"header=false, delim={literal(chr(1))}, quote='', escape='', strict_mode=false, {BUFFERS}, "
         "parallel=false)"
     )
     connection.execute(
