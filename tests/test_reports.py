@@ -19,6 +19,7 @@ from bs4 import BeautifulSoup
 from worlds import DemoWorld, new_workspace, run_records, section_cell, write_page
 
 from aftersales.lake.register import Run, open_register
+from aftersales.lake.store import Store
 from aftersales.model.errors import ParameterError
 from aftersales.model.settings import Workspace, open_workspace
 from aftersales.publish.reports import ReportRun, find_run, list_runs, report_names, run_report, unchanged_run
@@ -492,7 +493,7 @@ def changed_world(demo: DemoWorld, tmp_path: Path) -> tuple[Workspace, str, dict
     from aftersales.publish import reports as module
 
     place = demo.borrow(tmp_path / "w")
-    store = module.Store(place.lake)
+    store = Store(place.lake)
     record = {"run_id": "20260101T000000Z-abcdef", "page": "ingestion", "state": "ok", "reason": "", "parameters": {"source": [], "as_of": "", "lang": ""},
               "table_versions": {name: store.version(name) for name in store.names()}, "metric_versions": {}, "code_version": module.code_version(),
               "started_at": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "settings": module._settings_hash(place, "ingestion"), "register_version": module._register_version(place)}  # fmt: skip

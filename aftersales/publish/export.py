@@ -16,14 +16,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-from nbformat import NotebookNode
 
 from aftersales.publish.board import SECTION_MIME, stylesheet
 from aftersales.publish.charts import EXPORT_FONT, NUMBER_LOCALE, TIME_LOCALE, chart_config, missing
 from aftersales.publish.serving import SHARE, VEGA_LITE
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode  # loads slowly; pages need this module for downloads only
 
 WIDE_PIXELS, HALF_PIXELS = 760, 372
 """Width of charts in a report: the whole column, and two beside each other."""

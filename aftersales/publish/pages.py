@@ -27,6 +27,7 @@ from aftersales.publish.board import Board
 from aftersales.publish.export import table_to_csv, tables_to_xlsx
 from aftersales.publish.scene import Lang, Payload, Scene, message, plain_json, section
 from aftersales.publish.sidecars import (
+    ADDRESS_VARIABLE,
     Sidecar,
     Value,
     checked_parameters,
@@ -37,7 +38,6 @@ from aftersales.publish.sidecars import (
     toggled,
 )
 
-ADDRESS_VARIABLE = "QUERY_STRING"
 MAX_CHOICES = 200
 
 Section = Callable[[Scene], Payload]

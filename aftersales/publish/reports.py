@@ -1,6 +1,9 @@
 """Running a page as a report: checked parameters in, a run folder with notebook, HTML and `run.json` out.
 
 A run is written beside its place and moved there when it is complete; a killed run leaves nothing that looks done.
+
+What the runner needs after the kernel is loaded while the kernel computes (`_meanwhile`), so heavy packages are
+imported in functions here.
 """
 
 from __future__ import annotations
@@ -17,22 +20,27 @@ import time
 import uuid
 import zoneinfo
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
-
-from sqlalchemy import func, select
+from typing import TYPE_CHECKING, Any, Literal
 
 import aftersales
-from aftersales.lake.register import ActionChange, Run, open_register
-from aftersales.lake.store import Store
-from aftersales.measure.definitions import metrics
 from aftersales.model.errors import AftersalesError, ParameterError, known_names
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
-from aftersales.publish.board import SECTION_MIME
-from aftersales.publish.pages import ADDRESS_VARIABLE
-from aftersales.publish.scene import Lang, plain_json
-from aftersales.publish.sidecars import Sidecar, Value, checked_parameters, page_file, page_names, read_sidecar
+from aftersales.publish.sidecars import (
+    ADDRESS_VARIABLE,
+    Sidecar,
+    Value,
+    checked_parameters,
+    page_file,
+    page_names,
+    read_sidecar,
+)
+
+if TYPE_CHECKING:
+    from aftersales.publish.scene import Lang
 
 CELL_SECONDS = 600
 """A cell that runs longer is stopped, and the run has failed."""
@@ -65,6 +73,8 @@ class ReportRun:
 
     def record(self) -> dict[str, Any]:
         """`run.json`: plain JSON, infinite and missing numbers as null."""
+        from aftersales.publish.scene import plain_json
+
         content = asdict(self)
         facts = content.pop("facts")
         content.pop("folder")
@@ -104,7 +114,9 @@ def run_report(
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
     place = workspace.reports / page
     place.mkdir(parents=True, exist_ok=True)
-    with _unfinished(place) as scratch:
+    seen = code_version(), _settings_hash(workspace, page)
+    with _unfinished(place) as scratch, ThreadPoolExecutor(1) as beside:
+        register_version = beside.submit(_meanwhile, workspace)
         problem = _execute(workspace, page, values, scratch / "notebook.ipynb")
         sections = _sections(scratch / "notebook.ipynb")
         state, reason = _outcome(problem, sections)
@@ -117,12 +129,12 @@ def run_report(
             values,
             facts.pop("table_versions", {}),
             facts.pop("metric_versions", {}),
-            code_version(),
+            seen[0],
             started.isoformat(timespec="seconds"),
             round(time.perf_counter() - clock, 3),
             facts.pop("as_of", ""),
-            _settings_hash(workspace, page),
-            _register_version(workspace),
+            seen[1],
+            register_version.result(),
             facts,
             str(place / run_id),
         )
@@ -135,11 +147,22 @@ def run_report(
     return run
 
 
+def _meanwhile(workspace: Workspace) -> int:
+    """The register's version as the kernel will see it; then loads what `report.html` needs."""
+    version = _register_version(workspace)
+    for name in ("aftersales.publish.export", "bs4", "nbconvert.exporters", "vl_convert"):
+        import_module(name)
+    return version
+
+
 def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) -> dict[str, Any] | None:
     """The newest good run of `page` that would come out the same today: same parameters, data, definitions and code.
 
     A page that shows "now" changes with the clock: it counts only where the workspace or the parameters fix the day.
     """
+    from aftersales.lake.store import Store
+    from aftersales.measure.definitions import metrics
+
     values = checked_parameters(read_sidecar(workspace, page), given, page=page)
     if not (values.get("as_of") or workspace.settings.as_of):
         return None
@@ -162,6 +185,10 @@ def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) 
 
 
 def _register_version(workspace: Workspace) -> int:
+    from sqlalchemy import func, select
+
+    from aftersales.lake.register import ActionChange, open_register
+
     with open_register(workspace) as register, register.reading() as session:
         return int(session.scalar(select(func.max(ActionChange.change_id))) or 0)
 
@@ -293,6 +320,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _sections(path: Path) -> list[dict[str, Any]]:
     """Section payloads in the outputs of an executed notebook."""
+    from aftersales.publish.board import SECTION_MIME
+
     if not path.is_file():
         return []
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -360,6 +389,8 @@ def _local_day(workspace: Workspace, moment: str) -> str:
 
 def _remember(workspace: Workspace, run: ReportRun, started_by: str) -> None:
     """The run's row in the register."""
+    from aftersales.lake.register import Run, open_register
+
     with open_register(workspace) as register, register.session() as session:
         session.add(
             Run(

@@ -21,6 +21,9 @@ from aftersales.model.documents import Document, read_document
 from aftersales.model.errors import ParameterError, known_names
 from aftersales.model.settings import Workspace
 
+ADDRESS_VARIABLE = "QUERY_STRING"
+"""Where the page server puts the query of the page's address."""
+
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 MAX_TEXT = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -95,4 +96,5 @@ def load(path: Path, target: Path) -> dict[str, int]:
 
 if __name__ == "__main__":
     Path(sys.argv[2]).mkdir(parents=True, exist_ok=True)
-    print(json.dumps(load(Path(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(load(Path(sys.argv[1]), Path(sys.argv[2]))), flush=True)
+    os._exit(0)  # Arrow's threads now and then abort a process that ends while they idle
