@@ -270,8 +270,9 @@ def ingest(
     if json_:
         _print_json(records)
         return
-    shown = {"source_file": "file", "table": "table", "rows_read": "read", "accepted": "accepted",
-             "rejected": "rejected", "duplicate": "duplicate", "inserted": "new", "corrected": "corrected", "skipped": "skipped"}  # fmt: skip
+    counts = {name: name for name in ("accepted", "rejected", "duplicate")}
+    shown = {"source_file": "file", "table": "table", "rows_read": "read", **counts}
+    shown |= {"inserted": "new", "corrected": "corrected", "skipped": "skipped"}
     _print_rows(records, shown)
     out.print(
         "read = accepted + rejected + duplicate. new, corrected: of the accepted rows, what was not in the lake yet.\n"
