@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 
 import pandas as pd
 
@@ -10,9 +9,6 @@ from aftersales.collect.ledger import fresh_sources, latest_deliveries, set_asid
 from aftersales.collect.mapping import Source, catalogue
 from aftersales.publish.charts import ledger_bars, number_text, ranked_bars
 from aftersales.publish.scene import Payload, Scene, column, message, section, table
-
-EXAMPLES = 12
-MAX_RAW = 120
 
 
 def _deliveries(scene: Scene) -> pd.DataFrame:
@@ -263,13 +259,6 @@ def files(scene: Scene) -> Payload:
     ]
     shown = shown.assign(sha=shown["sha256"].str[:12])
     return section(scene, "files", title, tables=[table("files", title, columns, shown)])
-
-
-def example_of(raw: str) -> str:
-    """The first fields of a raw row, for a glance; long texts are cut."""
-    fields = {name: value for name, value in json.loads(raw).items() if value and not name.startswith("_")}
-    text = ", ".join(f"{name}={value}" for name, value in list(fields.items())[:4])
-    return text[:MAX_RAW]
 
 
 SECTIONS = {"answer": answer, "arrived": arrived, "rejected": rejected, "fresh": fresh, "files": files}
