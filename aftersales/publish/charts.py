@@ -26,6 +26,8 @@ from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
+from aftersales.publish.imports import without_address_grammar
+
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
@@ -292,7 +294,8 @@ def palette_css() -> str:
 @cache
 def altair() -> ModuleType:
     """Altair with our theme registered and on; imported here since it takes a second and not every page draws."""
-    import altair as alt
+    with without_address_grammar():
+        import altair as alt
 
     @alt.theme.register("aftersales", enable=True)
     def theme() -> Any:

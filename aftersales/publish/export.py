@@ -350,6 +350,15 @@ def report_html(notebook: NotebookNode, *, lang: str, title: str, footer: str) -
     return text
 
 
+def warm_up() -> None:
+    """Load what `report_html` needs and start the chart renderer; takes a second that can pass beside a kernel."""
+    import bs4  # noqa: F401
+    import nbconvert.exporters  # noqa: F401
+    import vl_convert
+
+    vl_convert.vegalite_to_svg({"data": {"values": []}, "mark": "point"}, vl_version=VEGA_LITE, allowed_base_urls=[])
+
+
 def _product(notebook: NotebookNode, lang: str) -> str:
     """The product's name from the strip, if the notebook has one."""
     for section in _sections(notebook):

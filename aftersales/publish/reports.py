@@ -22,13 +22,13 @@ import zoneinfo
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import aftersales
 from aftersales.model.errors import AftersalesError, ParameterError, known_names
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
+from aftersales.publish.imports import without_address_grammar
 from aftersales.publish.sidecars import (
     ADDRESS_VARIABLE,
     Sidecar,
@@ -114,6 +114,8 @@ def run_report(
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
     place = workspace.reports / page
     place.mkdir(parents=True, exist_ok=True)
+    with without_address_grammar():
+        import papermill  # noqa: F401 - before `_meanwhile`, which needs parts of it
     seen = code_version(), _settings_hash(workspace, page)
     with _unfinished(place) as scratch, ThreadPoolExecutor(1) as beside:
         register_version = beside.submit(_meanwhile, workspace)
@@ -149,9 +151,10 @@ def run_report(
 
 def _meanwhile(workspace: Workspace) -> int:
     """The register's version as the kernel will see it; then loads what `report.html` needs."""
+    from aftersales.publish.export import warm_up
+
     version = _register_version(workspace)
-    for name in ("aftersales.publish.export", "bs4", "nbconvert.exporters", "vl_convert"):
-        import_module(name)
+    warm_up()
     return version
 
 

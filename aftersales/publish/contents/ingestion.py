@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pandas as pd
 
 from aftersales.collect.ledger import fresh_sources, latest_deliveries, set_aside
