@@ -351,9 +351,10 @@ def report_html(notebook: NotebookNode, *, lang: str, title: str, footer: str) -
 
 
 def warm_up() -> None:
-    """Load what `report_html` needs and start the chart renderer; takes a second that can pass beside a kernel."""
-    import bs4  # noqa: F401
-    import nbconvert.exporters  # noqa: F401
+    """Start the chart renderer: half a second that can pass beside a kernel.
+
+    Nothing else is imported here: two threads that import the same packages can break each other.
+    """
     import vl_convert
 
     vl_convert.vegalite_to_svg({"data": {"values": []}, "mark": "point"}, vl_version=VEGA_LITE, allowed_base_urls=[])

@@ -2,8 +2,7 @@
 
 A run is written beside its place and moved there when it is complete; a killed run leaves nothing that looks done.
 
-What the runner needs after the kernel is loaded while the kernel computes (`_meanwhile`), so heavy packages are
-imported in functions here.
+Heavy packages are imported in functions: the runner needs few of those that its kernel loads.
 """
 
 from __future__ import annotations
@@ -114,11 +113,11 @@ def run_report(
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
     place = workspace.reports / page
     place.mkdir(parents=True, exist_ok=True)
-    with without_address_grammar():
-        import papermill  # noqa: F401 - before `_meanwhile`, which needs parts of it
-    seen = code_version(), _settings_hash(workspace, page)
+    from aftersales.publish.export import warm_up
+
+    seen = code_version(), _settings_hash(workspace, page), _register_version(workspace)
     with _unfinished(place) as scratch, ThreadPoolExecutor(1) as beside:
-        register_version = beside.submit(_meanwhile, workspace)
+        beside.submit(warm_up)
         problem = _execute(workspace, page, values, scratch / "notebook.ipynb")
         sections = _sections(scratch / "notebook.ipynb")
         state, reason = _outcome(problem, sections)
@@ -136,7 +135,7 @@ def run_report(
             round(time.perf_counter() - clock, 3),
             facts.pop("as_of", ""),
             seen[1],
-            register_version.result(),
+            seen[2],
             facts,
             str(place / run_id),
         )
@@ -147,15 +146,6 @@ def run_report(
         scratch.rename(place / run_id)
     _remember(workspace, run, started_by)
     return run
-
-
-def _meanwhile(workspace: Workspace) -> int:
-    """The register's version as the kernel will see it; then loads what `report.html` needs."""
-    from aftersales.publish.export import warm_up
-
-    version = _register_version(workspace)
-    warm_up()
-    return version
 
 
 def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) -> dict[str, Any] | None:
@@ -281,7 +271,8 @@ def _unfinished(place: Path) -> Iterator[Path]:
 
 def _execute(workspace: Workspace, page: str, values: Mapping[str, Value], output: Path) -> str:
     """Run the notebook; returns what went wrong, or nothing."""
-    import papermill
+    with without_address_grammar():
+        import papermill
 
     with _environment({WORKSPACE_VARIABLE: str(workspace.root), ADDRESS_VARIABLE: ""}):
         try:
