@@ -29,14 +29,14 @@ run: $(VENV)/.installed data/demo/truth.yml        ## the demo world: ingest, fo
 	@echo "Explore:             make lab"
 
 test: $(VENV)/.installed-dev                       ## everything: unit, notebook, browser
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev                      ## before a change is offered
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not browser and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not browser and not slow"
 
 serve: $(VENV)/.installed                          ## the pages at http://127.0.0.1:8866/
 	$(BIN)/aftersales serve

@@ -313,7 +313,7 @@ class Page:
     def _dimension_values(self, scene: Scene, name: str) -> list[str]:
         """Values the filter can take: what the units have, else what the events have."""
         dimension = str(self.sidecar.parameters[name].dimension)
-        found: set[str] = set(scene.chosen(name))
+        found: set[str] = set()
         for table in ("unit", "repair", "complaint", "ticket"):
             if not scene.snapshot.has_rows(table):
                 continue
@@ -323,10 +323,10 @@ class Page:
                 continue
             rows = with_dimensions(scene.snapshot, table, scene.snapshot.table(table), [dimension])
             values = rows.group_by(dimension).aggregate(n=rows.count()).order_by("n").execute()[dimension].dropna()
-            found |= set(values.astype(str).iloc[-MAX_CHOICES:])
+            found = set(values.astype(str).iloc[-MAX_CHOICES:])
             if found:
                 break
-        return sorted(found)
+        return sorted(found | set(scene.chosen(name)))
 
     def _chips(self, scene: Scene) -> list[Payload]:
         chips = []
