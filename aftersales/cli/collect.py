@@ -1,0 +1,210 @@
+"""Commands on the way in: ingest, status, tables, check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aftersales.cli.console import (
+    JsonOption,
+    WorkspaceOption,
+    err,
+    out,
+    pinned_lake,
+    print_json,
+    print_rows,
+)
+from aftersales.model.errors import AftersalesError, ParameterError, SettingsError
+from aftersales.model.settings import FILE_NAME, Workspace, open_workspace
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer()
+
+
+@app.command()
+def ingest(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Names of the catalogue, or paths of source YAMLs; all when absent.")
+    ] = None,
+    files: Annotated[
+        str | None, typer.Option("--files", help="Glob that replaces the one in the YAML (one source only).")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Load what the sources delivered; the same file again changes nothing.
+
+    Example: aftersales ingest hotline
+    Example: aftersales ingest data/sources/examples/nhtsa_complaints.yml --files 'downloads/*.csv.gz'
+    """
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from aftersales.collect.ingest import ingest_source
+
+    place = open_workspace(workspace)
+    wanted = _wanted_sources(place, sources or [])
+    if files and len(wanted) != 1:
+        raise ParameterError("--files", f"goes with one source, {len(wanted)} were named", fix="name one source")
+    records: list[dict[str, Any]] = []
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as progress:
+        task = progress.add_task("ingest", total=len(wanted))
+        for source in wanted:
+            progress.update(task, description=source.name)
+            for deliveries in ingest_source(place, source, files=files):
+                records += [delivery.record() for delivery in deliveries]
+            progress.advance(task)
+    if json_:
+        print_json(records)
+        return
+    counts = {name: name for name in ("accepted", "rejected", "duplicate")}
+    shown = {"source_file": "file", "table": "table", "rows_read": "read", **counts}
+    shown |= {"inserted": "new", "corrected": "corrected", "skipped": "skipped"}
+    print_rows(records, shown)
+    out.print(
+        "read = accepted + rejected + duplicate. new, corrected: of the accepted rows, what was not in the lake yet.\n"
+        "skipped: the file was loaded before, nothing was done. Why rows were rejected: aftersales status",
+        style="dim",
+    )
+
+
+def _wanted_sources(workspace: Workspace, names: list[str]) -> list[Any]:
+    from aftersales.collect.mapping import catalogue, read_source
+    from aftersales.model.errors import known_names
+
+    if not names:
+        found = list(catalogue(workspace).values())
+        if not found:
+            raise SettingsError(
+                str(workspace.sources),
+                "no source is described here",
+                fix="write data/sources/<name>.yml; examples lie in data/sources/examples/",
+            )
+        return found
+    chosen = []
+    known = catalogue(workspace) if any(not name.endswith((".yml", ".yaml")) for name in names) else {}
+    for name in names:
+        if name.endswith((".yml", ".yaml")):
+            chosen.append(
+                read_source(Path(name).resolve() if Path(name).exists() else workspace.root / name, workspace)
+            )
+        elif name in known:
+            chosen.append(known[name])
+        else:
+            raise ParameterError(
+                "source",
+                f"no source '{name}'",
+                rows=known_names(known, 40),
+                fix="use one of them, or the path of a YAML",
+            )
+    return chosen
+
+
+@app.command()
+def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+    """What has been loaded: rows by source, tables with versions, freshness.
+
+    Example: aftersales status --json
+    """
+    from aftersales.collect.ledger import fresh_sources, latest_deliveries, set_aside
+    from aftersales.collect.mapping import catalogue
+
+    place = open_workspace(workspace)
+    with pinned_lake(place) as (snapshot, as_of):
+        ledger = latest_deliveries(snapshot)
+        reasons = set_aside(snapshot)
+        tables = [
+            {"table": name, "version": version, "rows": int(snapshot.connection.execute(snapshot.table(name).count()))}
+            for name, version in snapshot.versions.items()
+        ]
+        fresh = fresh_sources(snapshot, catalogue(place), as_of)
+    counts = ["rows_read", "accepted", "rejected", "duplicate", "left_out", "values_set_aside"]
+    by_source = (
+        []
+        if ledger.empty
+        else ledger.groupby(["source", "table"], sort=False)[counts].sum().reset_index().to_dict("records")
+    )
+    primary = ledger[ledger["is_primary"]] if len(ledger) else ledger
+    totals = {name: int(primary[name].sum()) if len(primary) else 0 for name in counts}
+    report = {
+        "workspace": str(place.root),
+        "as_of": as_of.isoformat(),
+        "totals": totals,
+        "sources": by_source,
+        "tables": tables,
+        "freshness": json.loads(fresh.to_json(orient="records", date_format="iso")),
+        "reasons": reasons.to_dict("records"),
+    }
+    if json_:
+        print_json(report)
+        return
+    out.print(f"workspace {place.root}, as of {as_of:%Y-%m-%d}", markup=False, soft_wrap=True)
+    print_rows(by_source, ["source", "table", *counts[:5]])
+    out.print()
+    print_rows(tables)
+    if len(reasons):
+        out.print()
+        print_rows(reasons.head(10).to_dict("records"), ["source", "reason", "kind", "rows"])
+
+
+@app.command()
+def tables(
+    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    lang: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    json_: JsonOption = False,
+) -> None:
+    """Columns of the canonical tables: type, privacy tier, clock and meaning. What a source's YAML can fill.
+
+    Example: aftersales tables ticket
+    """
+    from aftersales.model.tables import canonical_table, describe_tables
+
+    if lang not in ("en", "zh"):
+        raise ParameterError("--lang", f"'{lang}' is neither en nor zh", fix="use one of them")
+    if table is not None:
+        canonical_table(table)
+    rows = [row for row in describe_tables(lang) if table in (None, row["table"])]  # type: ignore[arg-type]
+    print_json(rows) if json_ else print_rows(rows)
+
+
+@app.command()
+def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+    """Read every YAML of the workspace and every file its sources name, and load nothing; all problems at once.
+
+    Example: aftersales check
+    """
+    from aftersales.collect.connectors.files import matching_files
+    from aftersales.collect.mapping import read_source
+    from aftersales.measure.definitions import metrics
+    from aftersales.publish.sidecars import page_names, read_sidecar
+
+    place = open_workspace(workspace)
+    problems: list[str] = []
+    checked: list[str] = [FILE_NAME]
+
+    def attempt(name: str, action: Any) -> None:
+        checked.append(name)
+        try:
+            action()
+        except AftersalesError as error:
+            problems.append(str(error))
+
+    for path in sorted(place.sources.glob("*.yml")):
+        attempt(f"source {path.stem}", lambda path=path: matching_files(read_source(path, place), place.root))
+    attempt("metric dictionary", metrics)
+    for page in page_names(place):
+        attempt(f"page {page}", lambda page=page: read_sidecar(place, page))
+    if json_:
+        print_json({"checked": checked, "problems": problems})
+    else:
+        for problem in problems:
+            err.print(problem, style="red", markup=False, soft_wrap=True)
+        out.print(f"{len(checked)} checked, {len(problems)} with problems")
+    if problems:
+        raise typer.Exit(1)
