@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import xlsxwriter
 from conftest import TICKETS, TestWorkspace, csv_text
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -495,3 +496,24 @@ def test_a_source_read_twice_is_the_same(workspace: TestWorkspace) -> None:
 def test_snapshots_of_a_lake_that_is_not_there_are_empty(workspace: TestWorkspace) -> None:
     place: Any = workspace.open()
     assert Store(place.lake).pin(connect(place)).versions == {}
+
+
+def test_a_lake_from_before_a_column_existed_is_read_compared_and_extended(workspace: TestWorkspace) -> None:
+    source = workspace.source(TICKETS + "          subject: subject\n")
+    header = ["id", "created", "status", "cost", "subject"]
+    workspace.file(
+        "a.csv", csv_text(header, [["1", "2024-01-01", "open", "", ""], ["2", "2024-01-01", "open", "", ""]])
+    )
+    workspace.ingest(source)
+    delta = Store(workspace.open().lake).open("ticket")
+    older = delta.to_pyarrow_table().drop_columns(["subject", "verified_at", "cost_total"])
+    write_deltalake(delta, older, mode="overwrite", schema_mode="overwrite")
+
+    assert workspace.rows("ticket", "ticket_id", "subject", "cost_total") == [("1", None, None), ("2", None, None)]
+    assert workspace.rows("ticket", "verified_at", as_of=utc("2030-01-01")) == [None, None]
+    workspace.file(
+        "b.csv", csv_text(header, [["1", "2024-01-01", "open", "", ""], ["2", "2024-01-01", "open", "", "x"]])
+    )
+    delivery = workspace.ingest(source)[-1]
+    assert (delivery.unchanged, delivery.corrected) == (1, 1)
+    assert workspace.rows("ticket", "ticket_id", "subject") == [("1", None), ("2", "x")]

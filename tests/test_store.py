@@ -257,7 +257,7 @@ def test_an_empty_table_has_its_columns_and_no_rows(workspace: TestWorkspace) ->
 
 
 def test_an_unknown_table_lists_the_known_ones(workspace: TestWorkspace) -> None:
-    with pytest.raises(SchemaError, match="known: complaint, order"):
+    with pytest.raises(SchemaError, match="known: code_map, complaint"):
         workspace.snapshot().table("tickets")
 
 

@@ -319,11 +319,11 @@ def _year(table: Table, mapping: TableMapping) -> str:
     return f"coalesce(lpad(year({utc})::varchar, 4, '0'), '0000')"
 
 
-def _differs(table: Table, mapping: TableMapping, site_columns: Iterable[str]) -> str:
-    """SQL: whether the staged row `s` says something else than the lake's row `c`, which has `site_columns`."""
+def _differs(table: Table, mapping: TableMapping, lake_columns: Iterable[str]) -> str:
+    """SQL: whether the staged row `s` says something else than the lake's row `c`, which has `lake_columns`."""
     filled = _columns(table, mapping)
-    names = dict.fromkeys([*table.columns, *site_columns, *filled])
-    held = {*table.columns, *site_columns}
+    held = set(lake_columns)  # an older lake may lack a column that the table has by now
+    names = dict.fromkeys([*table.columns, *(name for name in lake_columns if name.startswith(SITE_PREFIX)), *filled])
     pairs = [
         (f"s.{quoted(name)}" if name in filled else "null", f"c.{quoted(name)}" if name in held else "null")
         for name in names
@@ -363,8 +363,7 @@ def _compared(
     key, now = quoted(table.key), f"{literal(load.loaded_at.isoformat())}::timestamptz"
     paths = data_files(current)
     if paths:
-        columns = pa.schema(current.schema().to_arrow()).names
-        site = [name for name in columns if name.startswith(SITE_PREFIX)]
+        held = pa.schema(current.schema().to_arrow()).names
         connection.execute(f"""
             create or replace temp table met as
             select s._id, s._row, s.{key} as k, c.yr as old_year, c.source_system as held_by,
@@ -372,7 +371,7 @@ def _compared(
                    coalesce(case when s._version > c.known_at then s._version end,
                             case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
                    case when c.source_system <> {literal(load.source.name)} then 'foreign'
-                        when not ({_differs(table, mapping, site)}) then 'unchanged'
+                        when not ({_differs(table, mapping, held)}) then 'unchanged'
                         when c.version_at is not null and coalesce(s._version < c.version_at, true) then 'stale'
                         else 'corrected' end as what
             from (select * from staged where _reasons is null {_ONE_A_KEY}) as s

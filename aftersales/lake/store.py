@@ -32,7 +32,7 @@ from ibis.backends.duckdb import Backend
 
 from aftersales.lake.engine import literal, path_literal, site_time
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
-from aftersales.model.tables import BOOKKEEPING, Table, canonical_tables
+from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, Table, canonical_tables
 
 try:
     import fcntl
@@ -169,16 +169,24 @@ class Snapshot:
         if not self.has_rows(name):
             schema = self.tables[name][2] if name in self.tables else _schema_of(name)
             return ibis.memtable(schema.empty_table())
-        version, uris, _ = self.tables[name]
+        version, uris, schema = self.tables[name]
         files = hashlib.md5("".join(uris).encode()).hexdigest()[:8]  # two lakes may share a connection
         view = f"lake_{name}_v{version}_{files}"
         if view not in self.connection.list_tables():
-            self.connection.raw_sql(f"create or replace temp view {view} as select * from {parquet_scan(uris)}")
+            later = _absent_columns(name, schema)
+            self.connection.raw_sql(f"create or replace temp view {view} as select *{later} from {parquet_scan(uris)}")
         return self.connection.table(view)
 
 
 def _schema_of(name: str) -> pa.Schema:
     return SYSTEM_TABLES[name] if name in SYSTEM_TABLES else arrow_schema(canonical_tables()[name])
+
+
+def _absent_columns(name: str, schema: pa.Schema) -> str:
+    """Columns a table has been given since it was written, as nulls."""
+    absent = [field for field in _schema_of(name) if field.name not in schema.names]
+    types = {kind: SQL_TYPES[word] for word, kind in ARROW_TYPES.items()} | {pa.list_(pa.string()): "VARCHAR[]"}
+    return "".join(f', null::{types[field.type]} as "{field.name}"' for field in absent)
 
 
 def data_files(table: DeltaTable) -> tuple[str, ...]:

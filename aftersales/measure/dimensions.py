@@ -15,7 +15,7 @@ import ibis.expr.types as ir
 from aftersales.lake.store import Snapshot
 from aftersales.measure.memory import once, table_of
 from aftersales.model.errors import MetricError, known_names
-from aftersales.model.tables import SITE_PREFIX, canonical_table
+from aftersales.model.tables import SITE_PREFIX, canonical_table, canonical_tables
 
 UNIT_SIDE = ("batch", "supplier", "fw_version", "sw_version", "line", "process_step", "region", "country",
              "channel_sold", "status", "build_quarter", "build_month")  # fmt: skip
@@ -73,7 +73,8 @@ def dimension_title(name: str, lang: str = "en") -> str:
     """
     if name in TITLES:
         return TITLES[name][lang == "zh"]
-    for table in ("unit", "product", "ticket", "repair", "complaint", "survey", "ticket_event", "order"):
+    first = ("unit", "product", "ticket", "repair", "complaint", "survey", "ticket_event", "order")
+    for table in dict.fromkeys([*first, *canonical_tables()]):
         columns = canonical_table(table).columns
         if name in columns:
             return columns[name].zh if lang == "zh" else columns[name].en
