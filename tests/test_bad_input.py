@@ -139,8 +139,8 @@ AT = {
         ingest.Changes = cut
         ingest.MERGE_BATCH = 10_000
         """,
-    "between data and quarantine": "ingest._write_quarantine = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",
-    "between quarantine and ledger": "ingest._write_ledger = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",
+    "between data and quarantine": "ingest.write_quarantine = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",
+    "between quarantine and ledger": "ingest.write_ledger = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",
 }
 
 

@@ -1,0 +1,87 @@
+"""What a load leaves in the lake's own tables: the rows set aside (`quarantine`) and the ledger (`delivery`).
+
+The ledger row is written last: a killed load has none, so the next run does the file again, and rows that had arrived
+are found unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from aftersales.collect.delivery import Delivery, Load, commit_facts
+from aftersales.collect.staging import one_row
+from aftersales.lake.engine import literal
+from aftersales.lake.store import SYSTEM_TABLES, Changes
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+
+def known_deliveries(load: Load) -> list[Delivery]:
+    """The ledger of this very file under this very mapping, if it has been loaded in full."""
+    if not load.store.exists("delivery"):
+        return []
+    rows = load.store.rows(
+        "delivery",
+        f"sha256 = {literal(load.file.sha256)} and source = {literal(load.source.name)} "
+        f"and mapping_hash = {literal(load.mapping_hash)}",
+    ).to_pylist()
+    by_table = {row["table"]: row for row in rows}
+    if set(by_table) != set(load.source.tables):
+        return []
+    names = [name for name in Delivery.__dataclass_fields__ if name != "skipped"]
+    return [Delivery(**{name: by_table[table][name] for name in names}, skipped=True) for table in load.source.tables]
+
+
+def write_quarantine(load: Load, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Keep every rejected row, every value set aside and every repeated row that differs, with its raw text."""
+    connection.execute("""
+        create or replace temp table aside as
+        select _row, 'row' as kind, _reasons as reasons, _raw from staged where _reasons is not null
+        union all select _row, 'value', _set_aside, _raw from staged where _set_aside is not null and _reasons is null
+        union all select _row, 'row', ['key:held_by_' || held_by], null from met where what = 'foreign'
+        union all select _row, 'duplicate', ['key:repeated_with_other_content'], null from repeated
+        where place > 1 and differs""")
+    count, unknown = one_row(connection, "select count(*), count(*) filter (_raw is null) from aside")
+    if not count:
+        return
+    if unknown:  # good rows: their text has to be read again
+        connection.execute("""
+            update aside set _raw = r.text from (
+                select _row, to_json(_offered)::varchar as text from raw as _offered
+                where _row in (select _row from aside where _raw is null)
+            ) as r where r._row = aside._row and aside._raw is null""")
+    prefix = f"{load.file.sha256[:32]}/{load.mapping_hash}/{name}/"
+    rows = connection.execute(f"""
+        select {literal(prefix)} || _row || '/' || kind as quarantine_id, kind,
+               {literal(load.source.name)} as source, {literal(name)} as "table",
+               {literal(load.file.name)} as source_file,
+               _row as source_row, list_sort(list_distinct(flatten(list(reasons)))) as reasons, any_value(_raw) as raw,
+               {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at, {literal(load.run_id)} as ingest_run_id
+        from aside group by _row, kind order by _row, kind""").to_arrow_table()
+    add_system_rows(load, "quarantine", rows, "quarantine_id", f"starts_with(quarantine_id, {literal(prefix)})")
+
+
+def write_ledger(load: Load, ledgers: list[Delivery]) -> None:
+    """Append the ledger of the file: one row per table."""
+    records = [{**asdict(ledger), "delivery_id": ledger.delivery_id} for ledger in ledgers]
+    schema = SYSTEM_TABLES["delivery"]
+    rows = pa.Table.from_pylist([{name: record[name] for name in schema.names} for record in records], schema)
+    add_system_rows(load, "delivery", rows, "delivery_id", f"sha256 = {literal(load.file.sha256)}")
+
+
+def add_system_rows(load: Load, name: str, rows: pa.Table, key: str, where: str) -> None:
+    """Append the rows whose id is not there yet; `where` bounds the search for them."""
+    schema = SYSTEM_TABLES[name]
+    shaped = pa.table([rows[field.name].cast(field.type) for field in schema], schema=schema)
+
+    def changes(current: DeltaTable) -> Changes | None:
+        there = set(load.store.rows(name, where, columns=key, table=current)[key].to_pylist())
+        new = shaped.filter(pa.array([value not in there for value in shaped[key].to_pylist()], pa.bool_()))
+        return Changes(new.to_reader()) if new.num_rows else None
+
+    load.store.merge(name, changes, schema=schema, key=key, partition=None, message=commit_facts(load))

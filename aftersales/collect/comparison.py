@@ -1,0 +1,112 @@
+"""Staged rows against what the lake holds: what is new, what corrects a row, what says nothing new.
+
+`met` has one row per staged key that the lake knows, and says what becomes of it: *unchanged*, *corrected*, *stale*
+(an older version than the lake's) or *foreign* (another source holds the key).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from aftersales.collect.delivery import Delivery, Load
+from aftersales.collect.mapping import TableMapping
+from aftersales.collect.staging import ONE_A_KEY, filled_columns
+from aftersales.lake.engine import literal, quoted
+from aftersales.lake.store import data_files, parquet_scan
+from aftersales.model.tables import BOOKKEEPING, SITE_PREFIX, Table
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+
+def compare_with_lake(
+    load: Load,
+    connection: duckdb.DuckDBPyConnection,
+    ledger: Delivery,
+    table: Table,
+    mapping: TableMapping,
+    current: DeltaTable,
+) -> Delivery:
+    """Compare with what the lake holds: make `met` (keys it has: corrected, unchanged, stale, foreign) and count."""
+    key, now = quoted(table.key), f"{literal(load.loaded_at.isoformat())}::timestamptz"
+    paths = data_files(current)
+    if paths:
+        held = pa.schema(current.schema().to_arrow()).names
+        connection.execute(f"""
+            create or replace temp table met as
+            select s._id, s._row, s.{key} as k, c.yr as old_year, c.source_system as held_by,
+                   -- a correction is known since its own version or clock when that is later, else since it was loaded
+                   coalesce(case when s._version > c.known_at then s._version end,
+                            case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
+                   case when c.source_system <> {literal(load.source.name)} then 'foreign'
+                        when not ({_differs(table, mapping, held)}) then 'unchanged'
+                        when c.version_at is not null and coalesce(s._version < c.version_at, true) then 'stale'
+                        else 'corrected' end as what
+            from (select * from staged where _reasons is null {ONE_A_KEY}) as s
+            join (select * from {parquet_scan(paths)} where superseded_at is null) as c on c.{key} = s.{key}""")
+    else:
+        connection.execute(
+            "create or replace temp table met (_id bigint, _row bigint, k varchar, old_year varchar, "
+            "held_by varchar, corrected_at timestamptz, what varchar)"
+        )
+    met = dict(connection.execute("select what, count(*) from met group by what").fetchall())
+    good = ledger.rows_read - ledger.rejected - ledger.duplicate
+    corrected, foreign = met.get("corrected", 0), met.get("foreign", 0)
+    return replace(
+        ledger,
+        accepted=good - foreign,
+        rejected=ledger.rejected + foreign,
+        inserted=good - sum(met.values()),
+        corrected=corrected,
+        unchanged=met.get("unchanged", 0) + met.get("stale", 0),
+    )
+
+
+def inserts_query(load: Load, table: Table, mapping: TableMapping) -> str:
+    """SELECT of the new and corrected rows, with the columns of the lake's table."""
+    filled = {column: f"s.{quoted(column)}" for column in filled_columns(table, mapping)}
+    filled |= {
+        "known_at": "coalesce(m.corrected_at, s.known_at)",
+        "version_at": "s._version",
+        "source_system": literal(load.source.name),
+        "source_file": literal(load.file.name),
+        "source_row": "s._row",
+        "loaded_at": f"{literal(load.loaded_at.isoformat())}::timestamptz",
+        "ingest_run_id": literal(load.run_id),
+        "yr": "s.yr",
+    }
+    site = sorted(column for column in mapping.columns if column.startswith(SITE_PREFIX))
+    fields = [
+        f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}"
+        for name in (*table.columns, *site, *BOOKKEEPING)
+    ]
+    return (
+        f"select {', '.join(fields)} from staged as s left join met as m using (_id) "
+        f"where _reasons is null {ONE_A_KEY} and coalesce(m.what, 'new') in ('new', 'corrected')"
+    )
+
+
+def closures_query(table: Table) -> str:
+    """SELECT of the versions that a correction ends."""
+    return (
+        f"select k as {quoted(table.key)}, old_year as yr, corrected_at as superseded_at "
+        "from met where what = 'corrected'"
+    )
+
+
+def _differs(table: Table, mapping: TableMapping, lake_columns: Iterable[str]) -> str:
+    """SQL: whether the staged row `s` says something else than the lake's row `c`, which has `lake_columns`."""
+    filled = filled_columns(table, mapping)
+    held = set(lake_columns)  # an older lake may lack a column that the table has by now
+    names = dict.fromkeys([*table.columns, *(name for name in lake_columns if name.startswith(SITE_PREFIX)), *filled])
+    pairs = [
+        (f"s.{quoted(name)}" if name in filled else "null", f"c.{quoted(name)}" if name in held else "null")
+        for name in names
+        if name != "known_at"
+    ]
+    return " or ".join(f"{new} is distinct from {old}" for new, old in pairs)

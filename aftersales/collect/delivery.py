@@ -1,0 +1,71 @@
+"""One delivered file on its way in: what every step needs to know of it, and the ledger of what became of its rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aftersales.collect.connectors.files import ReceivedFile
+from aftersales.collect.mapping import Source
+from aftersales.lake.store import Store
+from aftersales.model.settings import Workspace
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The ledger of one file in one table; counts are rows."""
+
+    source: str
+    table: str
+    source_file: str
+    sha256: str
+    mapping_hash: str
+    bytes: int
+    encoding: str
+    place: int = 0
+    """Place of the table in the source's YAML; the first one accounts for the rows of the file."""
+    rows_read: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    left_out: int = 0
+    inserted: int = 0
+    corrected: int = 0
+    unchanged: int = 0
+    values_set_aside: int = 0
+    newest_known_at: dt.datetime | None = None
+    loaded_at: dt.datetime | None = None
+    seconds: float = 0.0
+    ingest_run_id: str = ""
+    skipped: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The ledger as plain values, for output."""
+        return {
+            name: value.isoformat() if isinstance(value, dt.datetime) else value for name, value in asdict(self).items()
+        }
+
+    @property
+    def delivery_id(self) -> str:
+        return f"{self.source}/{self.table}/{self.sha256[:32]}/{self.mapping_hash}"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of one file needs to hand from step to step."""
+
+    workspace: Workspace
+    store: Store
+    source: Source
+    file: ReceivedFile
+    mapping_hash: str
+    code_lists: Mapping[str, Mapping[str, str]]
+    run_id: str
+    loaded_at: dt.datetime
+
+
+def commit_facts(load: Load) -> dict[str, str]:
+    """What every commit of this load says of itself."""
+    return {"source": load.source.name, "file": load.file.name, "run": load.run_id}

@@ -1,0 +1,138 @@
+"""Rows of a file as one canonical table types them, in a DuckDB of the load, before the lake knows of them.
+
+What the steps after this one read:
+
+- `staged`: one row per typed row, with `_id` (one per row), `_row` (row of the file), `_version`, `_reasons` (why it
+  is rejected, or null), `_set_aside` (why values were blanked, or null), `_raw` (its text where one of both is there);
+- `repeated`: rows of one key; `place` 1 is the one that counts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import duckdb
+
+from aftersales.collect.connectors.files import UNNUMBERED
+from aftersales.collect.delivery import Delivery, Load
+from aftersales.collect.mapping import TableMapping
+from aftersales.collect.typed import typed_query
+from aftersales.lake.engine import literal, quoted
+from aftersales.model.tables import Table
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+ONE_A_KEY = "and _id not in (select _id from repeated where place > 1)"
+"""Of the staged rows `s` without reasons, the one of each key that counts."""
+
+
+def stage_table(
+    load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table, mapping: TableMapping
+) -> Delivery:
+    """Make `staged`: typed rows with reasons; `repeated`: rows of one key, the one that counts first."""
+    _stage(load, connection, name, table, mapping)
+    key = quoted(table.key)
+    newest_first = f"(partition by {key} order by _version desc nulls last, _id desc)"
+    content = "null" if mapping.version else f"row({_content(table, mapping)})"  # an older version is no contradiction
+    connection.execute(f"""
+        create or replace temp table repeated as
+        with many as (select {key} as k from staged where _reasons is null group by all having count(*) > 1)
+        select _id, _row, row_number() over {newest_first} as place,
+               content is distinct from first_value(content) over {newest_first} as differs
+        from (select _id, _row, _version, {key}, {content} as content from staged
+              where _reasons is null and {key} in (select k from many))""")
+    read, rejected, set_aside, newest_us = one_row(
+        connection,
+        """
+        select count(*), count(_reasons), coalesce(sum(len(_set_aside)) filter (_reasons is null), 0),
+               epoch_us(max(known_at) filter (_reasons is null))
+        from staged""",
+    )
+    (duplicate,) = one_row(connection, "select count(*) from repeated where place > 1")
+    everything = read
+    if mapping.split is None and (mapping.where or name != load.source.primary):
+        (everything,) = one_row(connection, "select count(*) from raw")
+    return Delivery(
+        load.source.name,
+        name,
+        load.file.name,
+        load.file.sha256,
+        load.mapping_hash,
+        load.file.bytes,
+        load.file.encoding,
+        list(load.source.tables).index(name),
+        rows_read=read,
+        rejected=rejected,
+        duplicate=duplicate,
+        left_out=everything - read,
+        values_set_aside=int(set_aside),
+        newest_known_at=_instant(newest_us),
+        loaded_at=load.loaded_at,
+        ingest_run_id=load.run_id,
+    )
+
+
+def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: Table, mapping: TableMapping) -> None:
+    """Make `staged` with `_id` (one per row) and `_row` (row of the file); all readers at once where it can be done."""
+    is_primary = name == load.source.primary
+    offered = "raw" if is_primary else "(select * from raw anti join rejected_rows using (_row))"
+
+    def stage(offered: str) -> None:
+        received = [name for name, *_ in connection.execute("describe raw").fetchall()]
+        typed = typed_query(load.source, name, table, mapping, load.code_lists, offered, received)
+        connection.execute(
+            f"create or replace temp table staged_rows as select *, {_year(table, mapping)} as yr from ({typed})"
+        )
+
+    if is_primary and mapping.split is None and not mapping.where and _exists(connection, UNNUMBERED):
+        try:
+            stage(UNNUMBERED)
+            connection.execute(
+                "create or replace temp view staged as "
+                "select rowid + 1 as _id, * replace (rowid + 1 as _row) from staged_rows"
+            )
+            return
+        except duckdb.Error as error:  # line breaks in quotes, or several readers need more memory than there is
+            if not isinstance(error, duckdb.OutOfMemoryException) and "null_padding" not in str(error):
+                raise
+    (threads,) = one_row(connection, "select current_setting('threads')")
+    connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
+    stage(offered)
+    connection.execute(f"set threads={threads}")
+    connection.execute(
+        f"create or replace temp view staged as "
+        f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows"
+    )
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, view: str) -> bool:
+    return bool(one_row(connection, f"select count(*) from duckdb_views() where view_name = {literal(view)}")[0])
+
+
+def _year(table: Table, mapping: TableMapping) -> str:
+    if table.clock not in mapping.columns:
+        return "'0000'"
+    clock = quoted(table.clock)
+    utc = f"make_timestamp(epoch_us({clock}))" if table.column(table.clock).type == "ts" else clock
+    return f"coalesce(lpad(year({utc})::varchar, 4, '0'), '0000')"
+
+
+def filled_columns(table: Table, mapping: TableMapping) -> list[str]:
+    """Canonical columns this mapping fills; a key that is built from others is one of them."""
+    built = [] if table.key in mapping.columns else [table.key]
+    return [*built, *mapping.columns]
+
+
+def _content(table: Table, mapping: TableMapping) -> str:
+    return ", ".join(quoted(column) for column in filled_columns(table, mapping) if column != "known_at")
+
+
+def _instant(microseconds: int | None) -> dt.datetime | None:
+    return None if microseconds is None else EPOCH + dt.timedelta(microseconds=microseconds)
+
+
+def one_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    """The first row a query gives."""
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row
