@@ -192,7 +192,7 @@ def test_the_newest_migration_is_the_version_the_code_expects() -> None:
     with engine.connect() as connection:
         script = ScriptDirectory.from_config(migrations.configuration(connection))
     assert script.get_heads() == [SCHEMA_VERSION]
-    assert [len(revision.revision) for revision in script.walk_revisions()] == [4]
+    assert {len(revision.revision) for revision in script.walk_revisions()} == {4}
 
 
 def test_migrations_run_down_and_up_again(workspace: Workspace) -> None:
@@ -204,9 +204,7 @@ def test_migrations_run_down_and_up_again(workspace: Workspace) -> None:
             assert sa.inspect(connection).get_table_names() == [VERSION_TABLE]
     with open_register(workspace) as register, register.reading() as session:
         assert session.scalars(sa.select(Action)).all() == []
-        assert sorted(sa.inspect(session.connection()).get_table_names()) == [
-            "action", "action_change", VERSION_TABLE, "run"
-        ]  # fmt: skip
+        assert set(sa.inspect(session.connection()).get_table_names()) == {*Base.metadata.tables, VERSION_TABLE}
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +233,9 @@ def test_opening_again_keeps_the_rows_and_does_not_run_alembic(
 def test_a_register_of_a_newer_workbench_is_refused(workspace: Workspace) -> None:
     with open_register(workspace) as register, register.engine.begin() as connection:
         connection.execute(sa.text(f"update {VERSION_TABLE} set version_num = '0999'"))
-    with pytest.raises(RegisterError, match=r"version 0999; this workbench knows up to 0001\n.*newer aftersales"):
+    with pytest.raises(
+        RegisterError, match=rf"version 0999; this workbench knows up to {SCHEMA_VERSION}\n.*newer aftersales"
+    ):
         open_register(workspace)
 
 

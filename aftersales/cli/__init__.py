@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from aftersales.cli import action, collect, metric, report, serving, workspace
+from aftersales.cli import action, collect, duplicates, metric, report, serving, workspace
 from aftersales.cli.console import err
 from aftersales.model.errors import AftersalesError
 
@@ -26,6 +26,7 @@ for commands in (workspace, collect):
     app.add_typer(commands.app)
 app.add_typer(metric.app, name="metric")
 app.add_typer(action.app, name="action")
+app.add_typer(duplicates.app, name="duplicates")
 app.add_typer(report.app, name="report")
 app.add_typer(serving.app)
 

@@ -30,8 +30,9 @@ from aftersales.model.settings import Workspace
 
 ACTION_STATES = ("proposed", "accepted", "in_progress", "implemented", "hold", "cancelled", "closed")
 RUN_STATES = ("ok", "skipped", "refused", "failed")
+DUPLICATE_DECISIONS = ("same", "different", "unsure")
 
-SCHEMA_VERSION = "0001"  # newest file in migrations/versions; a test holds the two together
+SCHEMA_VERSION = "0002"  # newest file in migrations/versions; a test holds the two together
 VERSION_TABLE = "register_version"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 LOCK_SECONDS = 15
@@ -45,6 +46,12 @@ class RegisterError(AftersalesError):
 
 class UnknownActionError(RegisterError):
     """No action of that id."""
+
+    exit_code = 2
+
+
+class UnknownPairError(RegisterError):
+    """No pair of probable duplicates of that id."""
 
     exit_code = 2
 
@@ -172,13 +179,45 @@ class Run(Base):
     folder: Mapped[str] = mapped_column(default="")
 
 
+class DuplicatePair(Base):
+    """Two rows of one table that are probably one, as a search proposed them: ids, score and evidence, no text."""
+
+    __tablename__ = "duplicate_pair"
+
+    pair_id: Mapped[str] = mapped_column(primary_key=True)
+    table_name: Mapped[str]
+    left_id: Mapped[str]
+    right_id: Mapped[str]
+    score: Mapped[float]
+    evidence: Mapped[dict[str, Any]]
+    found_at: Mapped[dt.datetime]
+    found_by: Mapped[str]
+
+
+class DuplicateDecision(Base):
+    """What somebody decided about a pair; rows are only ever added, the newest one counts."""
+
+    __tablename__ = "duplicate_decision"
+    __table_args__ = (_one_of("decision", DUPLICATE_DECISIONS), sa.Index(None, "pair_id"))
+
+    decision_id: Mapped[int] = mapped_column(primary_key=True)
+    pair_id: Mapped[str] = mapped_column(sa.ForeignKey("duplicate_pair.pair_id"))
+    decision: Mapped[str]
+    decided_at: Mapped[dt.datetime]
+    decided_by: Mapped[str]
+    note: Mapped[str] = mapped_column(default="")
+
+
 @event.listens_for(ActionChange, "before_update")
 @event.listens_for(ActionChange, "before_delete")
-def _refuse_rewriting(mapper: object, connection: object, change: ActionChange) -> NoReturn:
+@event.listens_for(DuplicateDecision, "before_update")
+@event.listens_for(DuplicateDecision, "before_delete")
+def _refuse_rewriting(mapper: object, connection: object, row: Base) -> NoReturn:
+    (number,) = sa.inspect(row).identity or ("",)
     raise RegisterError(
-        "action_change",
-        f"change {change.change_id} cannot be rewritten or deleted",
-        fix="the history is append-only; make a new change",
+        row.__tablename__,
+        f"{'change' if isinstance(row, ActionChange) else 'decision'} {number} cannot be rewritten or deleted",
+        fix="the history is append-only; make a new one",
     )
 
 
