@@ -17,10 +17,10 @@ import random
 import time
 import urllib.parse
 import zoneinfo
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import ibis
@@ -33,6 +33,9 @@ from ibis.backends.duckdb import Backend
 from aftersales.lake.engine import literal, path_literal, site_time
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
 from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, Table, canonical_tables
+
+if TYPE_CHECKING:
+    from aftersales.lake.access import Access
 
 try:
     import fcntl
@@ -109,11 +112,16 @@ class Changes:
     closures: pa.Table | None = None
 
 
+Unseal = Callable[[Backend, str, ibis.Table, tuple[str, ...]], ibis.Table]
+"""Rows of a table with these of its free texts in plain words; the others stay as they are."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One pinned version of every table; all queries of a page or report go through one of these.
 
-    `as_of` hides every row, and every time inside a row, later than that instant.
+    `as_of` hides every row, and every time inside a row, later than that instant. `access` hides the rows and columns
+    its viewer may not see; without it the reader is the owner.
     """
 
     connection: Backend
@@ -121,6 +129,8 @@ class Snapshot:
     as_of: dt.datetime | None = None
     time_zone: str = "UTC"
     """The site's clock: by it days, months and quarters begin."""
+    access: Access | None = None
+    unseal: Unseal | None = None
 
     def day_of(self, moment: dt.datetime) -> dt.date:
         """The day of an instant on the site's clock; one without a zone is taken as UTC."""
@@ -140,12 +150,32 @@ class Snapshot:
         """Table -> version, for `run.json`."""
         return {name: version for name, (version, _, _) in sorted(self.tables.items())}
 
+    @property
+    def smallest(self) -> int:
+        """Groups of fewer cases than this may not be told; 0: all may."""
+        return self.access.smallest if self.access else 0
+
     def has_rows(self, name: str) -> bool:
-        """Whether the table exists and has files."""
-        return name in self.tables and bool(self.tables[name][1])
+        """Whether the table exists, has files, and may be read at all."""
+        return self._has_files(name) and self.may_read(name)
+
+    def may_read(self, name: str) -> bool:
+        """Whether the viewer may see any row of the table."""
+        return self.access is None or self.access.may_read(name)
+
+    def check_columns(self, name: str, columns: Sequence[str], *, joins: Sequence[str] = ()) -> None:
+        """Refuse figures that would be counted, grouped or filtered by what the viewer sees masked.
+
+        Raises
+        ------
+        AccessError
+            The table is refused, or one of the columns is masked.
+        """
+        if self.access is not None:
+            self.access.check_columns(name, columns, joins=joins)
 
     def table(self, name: str) -> ibis.Table:
-        """The current (or `as_of`) rows of a canonical or system table.
+        """The current (or `as_of`) rows of a canonical or system table, as the viewer may see them.
 
         An absent or empty table comes back with its columns and no rows.
 
@@ -153,8 +183,34 @@ class Snapshot:
         ------
         SchemaError
             No table of that name.
+        AccessError
+            The viewer may not see it.
         """
-        table = self.versions_of(name)
+        return self._as_seen(name, self._known)
+
+    def versions_of(self, name: str) -> ibis.Table:
+        """Every version of every row the viewer may see, superseded ones too.
+
+        A row rule is read on each version by itself: a ticket another team has taken over leaves its old versions.
+        """
+        return self._as_seen(name, self._stored)
+
+    def _as_seen(self, name: str, read: Callable[[str], ibis.Table]) -> ibis.Table:
+        """The rows `read` gives: those the viewer may see, with its masks and the texts it may read."""
+        rows, access = read(name), self.access
+        texts = _texts_of(name, rows.columns)
+        if access is not None:
+
+            def seen_of(parent: str) -> ibis.Table:
+                return access.rows_as_parent(parent, read(parent), seen_of)
+
+            rows = access.masked(name, access.seen_rows(name, rows, seen_of), self.connection)
+            texts = access.open_texts(name, texts)
+        return self.unseal(self.connection, name, rows, texts) if self.unseal and texts else rows
+
+    def _known(self, name: str) -> ibis.Table:
+        """The current (or `as_of`) rows as they are stored."""
+        table = self._stored(name)
         if name in SYSTEM_TABLES:
             return table if self.as_of is None else table.filter(table.loaded_at <= self.as_of)
         if self.as_of is None:
@@ -162,11 +218,14 @@ class Snapshot:
         seen = (table.known_at <= self.as_of) & (table.superseded_at.isnull() | (table.superseded_at > self.as_of))
         return _times_until(table.filter(seen), canonical_tables()[name], self.as_of, self.day_of(self.as_of))
 
-    def versions_of(self, name: str) -> ibis.Table:
-        """Every version of every row, superseded ones too."""
+    def _has_files(self, name: str) -> bool:
+        return name in self.tables and bool(self.tables[name][1])
+
+    def _stored(self, name: str) -> ibis.Table:
+        """Every version of every row as it is stored: nothing outside this class may read it."""
         if name not in SYSTEM_TABLES and name not in canonical_tables():
             raise SchemaError(name, "no such table", rows=known_names(canonical_tables()), fix="use one of them")
-        if not self.has_rows(name):
+        if not self._has_files(name):
             schema = self.tables[name][2] if name in self.tables else _schema_of(name)
             return ibis.memtable(schema.empty_table())
         version, uris, schema = self.tables[name]
@@ -176,6 +235,14 @@ class Snapshot:
             later = _absent_columns(name, schema)
             self.connection.raw_sql(f"create or replace temp view {view} as select *{later} from {parquet_scan(uris)}")
         return self.connection.table(view)
+
+
+def _texts_of(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Columns of free text, which may lie sealed in the lake."""
+    spec = canonical_tables().get(name)
+    return tuple(
+        column for column in columns if spec and column in spec.columns and spec.columns[column].type == "text"
+    )
 
 
 def _schema_of(name: str) -> pa.Schema:
@@ -271,13 +338,19 @@ class Store:
         as_of: dt.datetime | None = None,
         versions: Mapping[str, int] | None = None,
         time_zone: str = "UTC",
+        access: Access | None = None,
+        unseal: Unseal | None = None,
     ) -> Snapshot:
-        """All tables at their newest (or the given) versions, readable through `connection`."""
+        """All tables at their newest (or the given) versions, readable through `connection`.
+
+        `access` is what the viewer may see (`lake.access.access_of`); without it the snapshot is the owner's. `unseal`
+        opens those free texts the viewer may read.
+        """
         pinned = {}
         for name in self.names():
             delta = self.open(name, (versions or {}).get(name))
             pinned[name] = (delta.version(), data_files(delta), pa.schema(delta.schema().to_arrow()))
-        return Snapshot(connection, pinned, as_of, time_zone)
+        return Snapshot(connection, pinned, as_of, time_zone, access, unseal)
 
     def rows(self, name: str, where: str, *, columns: str = "*", table: DeltaTable | None = None) -> pa.Table:
         """Rows of a small table that meet an SQL condition of our own making, without a snapshot."""

@@ -7,12 +7,13 @@ import os
 import zoneinfo
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from aftersales.model.documents import Document, read_document
+from aftersales.model.documents import Document, Problem, read_document
 from aftersales.model.errors import SettingsError
+from aftersales.model.policy import AccessSettings, Role, policy_problems
 
 FILE_NAME = "workbench.yml"
 WORKSPACE_VARIABLE = "AFTERSALES_WORKSPACE"
@@ -67,6 +68,13 @@ class WorkbenchFile(Document):
     register_url: str = Field(default="sqlite:///data/register.db", description="SQLAlchemy URL of the register")
     engine: EngineSettings = EngineSettings()
     folders: Folders = Folders()
+    roles: dict[str, Role] = Field(default={}, description="What each role may see; none: one user, who sees all")
+    access: AccessSettings = AccessSettings()
+
+    @classmethod
+    def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
+        """Roles that do not exist."""
+        return policy_problems(content)
 
 
 @dataclass(frozen=True)
