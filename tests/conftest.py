@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import postgresql  # noqa: F401 - a fixture
 from worlds import DemoWorld, shared_demo
 
 from aftersales.collect.ingest import Delivery, ingest_source

@@ -21,6 +21,7 @@ from aftersales.collect.bookkeeping import known_deliveries, write_ledger, write
 from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query
 from aftersales.collect.connectors.files import check_unchanged, examine, load_raw, matching_files, receive
 from aftersales.collect.delivery import Delivery, Load, commit_facts
+from aftersales.collect.fetch import Report, delivered_files
 from aftersales.collect.mapping import Source, TableMapping, read_code_list
 from aftersales.collect.staging import stage_table
 from aftersales.collect.typed import MACROS
@@ -39,16 +40,23 @@ MERGE_BATCH = 50_000
 
 
 def ingest_source(
-    workspace: Workspace, source: Source, *, files: str | None = None, loaded_at: dt.datetime | None = None
+    workspace: Workspace,
+    source: Source,
+    *,
+    files: str | None = None,
+    loaded_at: dt.datetime | None = None,
+    report: Report = lambda text: None,
 ) -> Iterator[list[Delivery]]:
     """Load every file of the source, oldest name first; yields the ledger of each file.
 
     Parameters
     ----------
     files
-        Glob that replaces the one of the source's YAML.
+        Glob that replaces the one of the source's YAML; a remote channel is then not fetched.
     loaded_at
         The instant that counts as "now".
+    report
+        Called with the progress of a fetch, in words.
 
     Raises
     ------
@@ -64,7 +72,8 @@ def ingest_source(
         if spec.map_file
     }
     mapping_hash = source.fingerprint(workspace)
-    for path in matching_files(source, workspace.root):
+    fetched = delivered_files(workspace, store, source, report=report)
+    for path in matching_files(source, workspace.root) if files else fetched:
         load = Load(
             workspace,
             store,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from aftersales.collect.channels import LANDING_FORMATS, MailSettings, RestSettings, SqlSettings
 from aftersales.model.documents import Document, Problem, read_document
 from aftersales.model.errors import SchemaError, SettingsError, known_names
 from aftersales.model.settings import TimeZone, Workspace
@@ -157,8 +158,11 @@ class Source(Document):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: dict[Literal["en", "zh"], str] = {}
     owner: str
-    connector: Literal["files"] = "files"
-    files: str = Field(description="Glob of the files, relative to the workspace")
+    connector: Literal["files", "sql", "rest", "mail"] = "files"
+    files: str = Field(description="Glob of the files, relative to the workspace; a remote channel lands its own")
+    sql: SqlSettings | None = None
+    rest: RestSettings | None = None
+    mail: MailSettings | None = None
     format: Literal["csv", "tsv", "xlsx", "json", "jsonl", "parquet"] | None = None
     encoding: str | None = None
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
@@ -170,10 +174,19 @@ class Source(Document):
     licence: str = ""
     tables: dict[str, TableMapping] = Field(min_length=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lands_in_its_folder(cls, given: Any) -> Any:
+        """A remote channel is a source of the files it lands."""
+        if isinstance(given, dict) and (ending := LANDING_FORMATS.get(given.get("connector", ""))):
+            own = {"files": f"data/raw/{given.get('name')}/*.{ending}", "format": ending}
+            return {**{key: value for key, value in given.items() if key not in FILE_KEYS}, **own}
+        return given
+
     @classmethod
     def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
-        """Tables and columns that do not exist, and settings that say nothing for their column."""
-        return [
+        """Tables and columns that do not exist, and settings that say nothing for their column or channel."""
+        return _channel_problems(content) + [
             (("tables", *location), message)
             for name, mapping in _keys(content.get("tables")).items()
             for location, message in _mapping_problems(str(name), _keys(mapping))
@@ -184,13 +197,16 @@ class Source(Document):
         """The table that accounts for malformed rows: the first one."""
         return next(iter(self.tables))
 
+    @property
+    def stream(self) -> str:
+        """Fingerprint of what a remote channel is asked for; a watermark holds for one stream."""
+        settings = self.sql or self.rest or self.mail
+        return hashlib.sha256(repr(settings.stream() if settings else []).encode()).hexdigest()[:16]
+
     def fingerprint(self, workspace: Workspace) -> str:
         """Changes when the mapping or one of its code lists changes."""
-        digest = hashlib.sha256(
-            self.model_dump_json(
-                exclude={"title", "owner", "cadence", "fresh_within_hours", "files", "licence"}
-            ).encode()
-        )
+        apart = {"title", "owner", "cadence", "fresh_within_hours", "files", "licence", *LANDING_FORMATS}
+        digest = hashlib.sha256(self.model_dump_json(exclude=apart).encode())
         for spec in self._specs():
             if spec.map_file:
                 digest.update(repr(sorted(read_code_list(workspace, spec.map_file).items())).encode())
@@ -210,6 +226,27 @@ def _keys(content: Any) -> dict[Any, Any]:
 def _near(name: str, known: Any) -> str:
     near = difflib.get_close_matches(name, [str(word) for word in known], n=1)
     return f" (did you mean '{near[0]}'?)" if near else f"; {known_names(known, 40)}"
+
+
+FILE_KEYS = ("encoding", "delimiter", "sheet")
+"""Keys of a source that say how files are written; a remote channel lands files of its own."""
+
+
+def _channel_problems(content: dict[Any, Any]) -> list[Problem]:
+    kind = content.get("connector", "files")
+    blocks: list[Problem] = [
+        ((name,), f"'{name}' goes with connector: {name}")
+        for name in LANDING_FORMATS
+        if name in content and name != kind
+    ]
+    if kind not in LANDING_FORMATS:
+        return blocks
+    if kind not in content:
+        blocks.append((("connector",), f"connector: {kind} needs the block '{kind}'"))
+    surplus = [key for key in ("files", "format", *FILE_KEYS) if key in content]
+    return blocks + [
+        ((key,), f"'{key}' says nothing for connector: {kind}, which lands its own files") for key in surplus
+    ]
 
 
 def _mapping_problems(name: str, mapping: dict[Any, Any]) -> Iterator[Problem]:

@@ -65,6 +65,11 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
         ("values_set_aside", pa.int64()), ("newest_known_at", ARROW_TYPES["ts"]),
         ("loaded_at", ARROW_TYPES["ts"]), ("seconds", pa.float64()), ("ingest_run_id", pa.string()),
     ]),
+    # how far each remote source has been fetched and loaded; the newest receipt of a source counts
+    "watermark": pa.schema([
+        ("watermark_id", pa.string()), ("source", pa.string()), ("stream", pa.string()), ("cursor", pa.string()),
+        ("receipt", pa.string()), ("rows", pa.int64()), ("loaded_at", ARROW_TYPES["ts"]),
+    ]),
 }  # fmt: skip
 
 ATTEMPTS = 12
