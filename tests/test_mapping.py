@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from conftest import TestWorkspace
 
@@ -169,3 +171,33 @@ def test_the_fingerprint_changes_with_the_mapping_and_its_code_list_and_with_not
 
 def test_folded_text_ignores_blanks_case_and_width() -> None:
     assert folded("\u3000ＡＢ c ") == "ab c"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("encoding: gb-2312-x", "encoding: no encoding 'gb-2312-x'; e.g. utf-8, gb18030, big5"),
+        ("encoding: [utf-8, gbx]", "encoding.1: no encoding 'gbx'"),
+        ("encoding: [utf-8, utf-16]", "encoding.1: 'utf-16' cannot stand in a list"),
+        ("encoding: []", "encoding: the list is empty"),
+        ("header_row: 0", "header_row: lines are counted from 1"),
+        ("header_row: first", "header_row: Input should be a valid integer; or input should be 'find'"),
+        ("sheets: some", "sheets: Input should be a valid list; or input should be 'all'"),
+        ("sheets: all\nsheet: data", "sheets: give 'sheet' or 'sheets', not both"),
+        ("format: parquet\nheader_row: 2", "header_row: 'header_row' says nothing for the format 'parquet'"),
+        ("format: csv\nsheets: all", "sheets: 'sheets' says nothing for the format 'csv' (only xlsx)"),
+        ("member: x.csv", "member: unknown key 'member' (did you mean 'members'?)"),
+    ],
+)
+def test_settings_for_reading_files_that_cannot_be_followed_are_refused(
+    workspace: TestWorkspace, line: str, message: str
+) -> None:
+    text = textwrap.dedent(columns(region="r")).strip()
+    assert any(message in problem for problem in refused(workspace, f"{line}\n{text}"))
+
+
+def test_pseudo_columns_are_known_by_name(workspace: TestWorkspace) -> None:
+    problems = refused(workspace, columns(region="{from: ['@fiel', '@row'], join: '#'}"))
+    assert any("no pseudo column '@fiel' (did you mean '@file'?)" in line for line in problems)
+    spec = workspace.source(columns(region="[地区, 区域]")).tables["ticket"].columns["region"]
+    assert (spec.sources, spec.join) == (["地区", "区域"], None)

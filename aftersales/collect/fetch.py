@@ -66,7 +66,7 @@ def one_at_a_time(workspace: Workspace, name: str, report: Report = lambda text:
 
 def landing_folder(workspace: Workspace, source: Source) -> Path:
     """`data/raw/<source>/`."""
-    return workspace.root / Path(source.files).parent
+    return workspace.root / Path(source.globs[0]).parent
 
 
 def _unloaded(workspace: Workspace, store: Store, source: Source) -> Iterator[Path]:

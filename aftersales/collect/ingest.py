@@ -19,7 +19,7 @@ import duckdb
 
 from aftersales.collect.bookkeeping import known_deliveries, write_ledger, write_quarantine
 from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query
-from aftersales.collect.connectors.files import check_unchanged, examine, load_raw, matching_files, receive
+from aftersales.collect.connectors.files import check_unchanged, examine, load_raw, matching_files, received_files
 from aftersales.collect.delivery import Delivery, Load, commit_facts
 from aftersales.collect.fetch import Report, delivered_files
 from aftersales.collect.mapping import Source, TableMapping, read_code_list
@@ -73,12 +73,13 @@ def ingest_source(
     }
     mapping_hash = source.fingerprint(workspace)
     fetched = delivered_files(workspace, store, source, report=report)
-    for path in matching_files(source, workspace.root) if files else fetched:
+    paths = matching_files(source, workspace.root) if files else fetched
+    for file in received_files(paths, source, workspace.root):
         load = Load(
             workspace,
             store,
             source,
-            receive(path, source),
+            file,
             mapping_hash,
             code_lists,
             uuid.uuid4().hex[:12],

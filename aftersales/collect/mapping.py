@@ -5,6 +5,7 @@ A source is one YAML file in `data/sources/`; this module is its closed schema a
 
 from __future__ import annotations
 
+import codecs
 import csv
 import datetime as dt
 import difflib
@@ -23,8 +24,24 @@ from aftersales.model.settings import TimeZone, Workspace
 from aftersales.model.tables import BOOKKEEPING, Column, Table, canonical_tables
 
 FORMATS = ("csv", "tsv", "xlsx", "json", "jsonl", "parquet")
+ENDINGS = {"ndjson": "jsonl", "txt": "csv", "xlsm": "xlsx", "xls": "xlsx", "pq": "parquet"}
+"""Further endings of files, and their format."""
+
 PART = "@part"
 """The pseudo column a split table reads: one label of the column that is split."""
+
+ROW, FILE, SHEET, RECEIVED = "@row", "@file", "@sheet", "@received"
+PSEUDO_COLUMNS = {
+    PART: "one label of the column that 'split' names",
+    ROW: "the number of the row in its file: 1, 2, ...",
+    FILE: "the name of the file",
+    SHEET: "the name of the sheet",
+    RECEIVED: "when the file was put where it lies, for format: iso",
+}
+"""What a source says about a row without a column of its own."""
+
+FIND: Literal["find"] = "find"
+ALL: Literal["all"] = "all"
 
 Scalar = str | int | float | bool
 
@@ -85,8 +102,8 @@ class ColumnSpec(Document):
     @model_validator(mode="before")
     @classmethod
     def _shorthand(cls, given: Any) -> Any:
-        """`ticket_id: 工单号` is `ticket_id: {from: 工单号}`; single texts where lists are kept."""
-        if isinstance(given, str):
+        """`ticket_id: 工单号` is `ticket_id: {from: 工单号}`, also of a list; single texts where lists are kept."""
+        if isinstance(given, str | list):
             given = {"from": given}
         if isinstance(given, dict):
             given = {
@@ -149,7 +166,13 @@ class TableMapping(Document):
         specs = [*self.columns.values(), *([self.version] if self.version else [])]
         names = [name for spec in specs for name in spec.sources] + list(self.where)
         names += [self.split.column] if self.split else []
-        return [name for name in dict.fromkeys(names) if name != PART]
+        return [name for name in dict.fromkeys(names) if name not in PSEUDO_COLUMNS]
+
+
+class FittedMapping(TableMapping):
+    """A mapping as far as the columns of one file carry it."""
+
+    absent: list[str] = Field(default=[], description="Columns the file cannot fill; the lake keeps what it has")
 
 
 class Source(Document):
@@ -159,14 +182,23 @@ class Source(Document):
     title: dict[Literal["en", "zh"], str] = {}
     owner: str
     connector: Literal["files", "sql", "rest", "mail"] = "files"
-    files: str = Field(description="Glob of the files, relative to the workspace; a remote channel lands its own")
+    files: str | list[str] = Field(
+        description="Globs of the files, relative to the workspace; ** looks below, too. A remote channel lands its own"
+    )
+    members: list[str] = Field(default=[], description="Globs of the files in a zip archive; all that fit when absent")
     sql: SqlSettings | None = None
     rest: RestSettings | None = None
     mail: MailSettings | None = None
     format: Literal["csv", "tsv", "xlsx", "json", "jsonl", "parquet"] | None = None
-    encoding: str | None = None
+    encoding: str | list[str] | None = Field(
+        default=None, description="Of the whole file; several are tried line by line, in this order"
+    )
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    header_row: int | Literal["find"] | None = Field(
+        default=None, description="Line of the header (1 is the first), or find: the line with the mapped names"
+    )
     sheet: str | None = None
+    sheets: list[str] | Literal["all"] | None = Field(default=None, description="Several sheets, one after the other")
     time_zone: TimeZone = "UTC"
     cadence: str = ""
     fresh_within_hours: float = Field(default=48, gt=0)
@@ -185,12 +217,26 @@ class Source(Document):
 
     @classmethod
     def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
-        """Tables and columns that do not exist, and settings that say nothing for their column or channel."""
-        return _channel_problems(content) + [
-            (("tables", *location), message)
-            for name, mapping in _keys(content.get("tables")).items()
-            for location, message in _mapping_problems(str(name), _keys(mapping))
+        """Tables and columns that do not exist, and settings that say nothing for their column, channel or format."""
+        return [
+            *_channel_problems(content),
+            *_reading_problems(content),
+            *(
+                (("tables", *location), message)
+                for name, mapping in _keys(content.get("tables")).items()
+                for location, message in _mapping_problems(str(name), _keys(mapping))
+            ),
         ]
+
+    @property
+    def globs(self) -> list[str]:
+        """`files` as a list."""
+        return [self.files] if isinstance(self.files, str) else self.files
+
+    @property
+    def raw_columns(self) -> set[str]:
+        """Every raw column that some table reads."""
+        return {name for mapping in self.tables.values() for name in mapping.raw_columns}
 
     @property
     def primary(self) -> str:
@@ -206,7 +252,7 @@ class Source(Document):
     def fingerprint(self, workspace: Workspace) -> str:
         """Changes when the mapping or one of its code lists changes."""
         apart = {"title", "owner", "cadence", "fresh_within_hours", "files", "licence", *LANDING_FORMATS}
-        digest = hashlib.sha256(self.model_dump_json(exclude=apart).encode())
+        digest = hashlib.sha256(self.model_dump_json(exclude=apart, exclude_defaults=True).encode())
         for spec in self._specs():
             if spec.map_file:
                 digest.update(repr(sorted(read_code_list(workspace, spec.map_file).items())).encode())
@@ -228,7 +274,7 @@ def _near(name: str, known: Any) -> str:
     return f" (did you mean '{near[0]}'?)" if near else f"; {known_names(known, 40)}"
 
 
-FILE_KEYS = ("encoding", "delimiter", "sheet")
+FILE_KEYS = ("encoding", "delimiter", "header_row", "members", "sheet", "sheets")
 """Keys of a source that say how files are written; a remote channel lands files of its own."""
 
 
@@ -249,6 +295,42 @@ def _channel_problems(content: dict[Any, Any]) -> list[Problem]:
     ]
 
 
+def _reading_problems(content: dict[Any, Any]) -> Iterator[Problem]:
+    """Settings for reading files that cannot be followed."""
+    encodings = content.get("encoding")
+    for place, name in enumerate(encodings if isinstance(encodings, list) else [encodings]):
+        where = ("encoding", place) if isinstance(encodings, list) else ("encoding",)
+        if isinstance(name, str) and (wrong := _not_an_encoding(name, alone=not isinstance(encodings, list))):
+            yield where, wrong
+    for key in ("files", "encoding", "sheets"):
+        if content.get(key) == []:
+            yield (key,), "the list is empty"
+    if isinstance(content.get("header_row"), int) and content["header_row"] < 1:
+        yield ("header_row",), "lines are counted from 1"
+    if content.get("sheet") is not None and content.get("sheets") is not None:
+        yield ("sheets",), "give 'sheet' or 'sheets', not both"
+    kind = content.get("format")
+    for key, kinds in READING_OPTIONS.items():
+        if content.get(key) is not None and kind is not None and kind not in kinds:
+            yield (key,), f"'{key}' says nothing for the format '{kind}' (only {', '.join(kinds)})"
+
+
+READING_OPTIONS = {"encoding": ("csv", "tsv", "jsonl", "json"), "delimiter": ("csv", "tsv"),
+                   "header_row": ("csv", "tsv", "xlsx"), "sheet": ("xlsx",), "sheets": ("xlsx",)}  # fmt: skip
+
+
+def _not_an_encoding(name: str, *, alone: bool) -> str:
+    """Why text cannot be read by this name, or nothing."""
+    try:
+        found = codecs.lookup(name).name
+        "".encode(found)
+    except (LookupError, UnicodeError):
+        return f"no encoding '{name}'; e.g. utf-8, gb18030, big5, cp949, cp932, cp1252"
+    if not alone and found.startswith(("utf-16", "utf-32", "utf-7")):
+        return f"'{name}' cannot stand in a list: its lines do not end where those of the others do"
+    return ""
+
+
 def _mapping_problems(name: str, mapping: dict[Any, Any]) -> Iterator[Problem]:
     if name not in canonical_tables():
         yield (name,), f"no table '{name}'{_near(name, canonical_tables())}"
@@ -256,6 +338,11 @@ def _mapping_problems(name: str, mapping: dict[Any, Any]) -> Iterator[Problem]:
     table, columns = canonical_tables()[name], _keys(mapping.get("columns"))
     for message in _key_problems(name, table, columns):
         yield (name, "columns"), message
+    for column, spec in columns.items():
+        for origin in _origins(spec):
+            if isinstance(origin, str) and origin.startswith("@") and origin not in PSEUDO_COLUMNS:
+                near = _near(origin, PSEUDO_COLUMNS)
+                yield (name, "columns", column, "from"), f"no pseudo column '{origin}'{near}"
     parts = [column for column, spec in columns.items() if PART in _origins(spec)]
     if parts and not mapping.get("split"):
         yield (name, "columns", parts[0], "from"), f"{PART} needs 'split', which says what column it is a part of"

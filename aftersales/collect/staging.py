@@ -16,7 +16,7 @@ import duckdb
 
 from aftersales.collect.connectors.files import UNNUMBERED
 from aftersales.collect.delivery import Delivery, Load
-from aftersales.collect.mapping import TableMapping
+from aftersales.collect.mapping import FILE, RECEIVED, ROW, TableMapping
 from aftersales.collect.typed import typed_query
 from aftersales.lake.engine import literal, quoted
 from aftersales.model.tables import Table
@@ -79,12 +79,13 @@ def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: 
 
     def stage(offered: str) -> None:
         received = [name for name, *_ in connection.execute("describe raw").fetchall()]
-        typed = typed_query(load.source, name, table, mapping, load.code_lists, offered, received)
+        typed = typed_query(load.source, name, table, mapping, load.code_lists, offered, received, _told(load))
         connection.execute(
             f"create or replace temp table staged_rows as select *, {_year(table, mapping)} as yr from ({typed})"
         )
 
-    if is_primary and mapping.split is None and not mapping.where and _exists(connection, UNNUMBERED):
+    unnumbered = is_primary and mapping.split is None and not mapping.where and not _reads_row_numbers(mapping)
+    if unnumbered and _exists(connection, UNNUMBERED):
         try:
             stage(UNNUMBERED)
             connection.execute(
@@ -103,6 +104,17 @@ def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: 
         f"create or replace temp view staged as "
         f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows"
     )
+
+
+def _told(load: Load) -> dict[str, str]:
+    """The pseudo columns that are one text for the whole file."""
+    received = min(load.file.received_at, load.loaded_at)
+    return {FILE: load.file.name, RECEIVED: received.strftime("%Y-%m-%d %H:%M:%S+00:00")}
+
+
+def _reads_row_numbers(mapping: TableMapping) -> bool:
+    specs = [*mapping.columns.values(), *([mapping.version] if mapping.version else [])]
+    return any(ROW in spec.sources for spec in specs)
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, view: str) -> bool:

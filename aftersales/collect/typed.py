@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from aftersales.collect.mapping import (
     BLANKS,
     FALSE_WORDS,
+    FILE,
     NARROW,
     PART,
+    RECEIVED,
+    ROW,
+    SHEET,
     TRUE_WORDS,
     WIDE,
     ColumnSpec,
@@ -107,12 +111,13 @@ def typed_query(
     code_lists: Mapping[str, Mapping[str, str]],
     raw: str = "raw",
     keep: Sequence[str] = (),
+    told: Mapping[str, str] | None = None,
 ) -> str:
     """SELECT of the typed rows of one table.
 
     Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected: a list, or
     null), `_set_aside` (why values were blanked: a list, or null), `_raw` (raw columns `keep` as JSON, where one of the
-    two lists is there).
+    two lists is there). `told` holds the pseudo columns that are one text for the whole file.
     """
     fields = _fields(source, table, mapping, code_lists)
     aliases = {
@@ -130,7 +135,7 @@ def typed_query(
     if VERSION not in fields:
         out.append(f"null::timestamptz as {VERSION}")
     offered = _offered(mapping, raw, is_primary=name == source.primary)
-    trimmed = "".join(f", trimmed({_raw(column)}) as {alias}" for column, alias in aliases.items())
+    trimmed = "".join(f", {_trimmed(column, keep, told or {})} as {alias}" for column, alias in aliases.items())
     kept = [f"_r{i}" for i in range(len(keep))]  # columns pass through the steps for nothing, a struct would not
     passed = "".join(f", {_raw(column)} as {alias}" for column, alias in zip(keep, kept, strict=True))
     pairs = ", ".join(f"{literal(column)}, {alias}" for column, alias in zip(keep, kept, strict=True))
@@ -175,7 +180,18 @@ def _step(step: str, expression: Callable[..., str | None], fields: Mapping[str,
 
 
 def _raw(column: str) -> str:
-    return f"_offered.{'_label' if column == PART else quoted(column)}"
+    return f"_offered.{quoted(column)}"
+
+
+def _trimmed(column: str, received: Sequence[str], told: Mapping[str, str]) -> str:
+    """SQL of a raw column without blanks around it, or of a pseudo column (`told`: those that are one text a file)."""
+    if column == ROW:
+        return "_offered._row::varchar"
+    if column == SHEET:
+        return "_offered._sheet" if "_sheet" in received else "null::varchar"
+    if column in (FILE, RECEIVED):
+        return f"{literal(told[column])}::varchar" if column in told else "null::varchar"
+    return f"trimmed({_raw('_label' if column == PART else column)})"
 
 
 def _offered(mapping: TableMapping, raw: str, *, is_primary: bool) -> str:
