@@ -21,7 +21,7 @@ UNPACKED_RATIO = 200
 NAME_ENCODINGS = ("utf-8", "gb18030", "cp949", "cp932")
 """Names that are not marked as UTF-8 are read in the first of these that fits."""
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 _ENCRYPTED = 0x1
 _NAMED_IN_UTF8 = 0x800
 
