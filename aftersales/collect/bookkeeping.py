@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from aftersales.collect.delivery import Delivery, Load, commit_facts
+from aftersales.collect.privacy import protected_raw
 from aftersales.collect.staging import one_row
 from aftersales.lake.engine import literal
 from aftersales.lake.store import SYSTEM_TABLES, Changes
@@ -61,8 +62,11 @@ def write_quarantine(load: Load, connection: duckdb.DuckDBPyConnection, name: st
                {literal(load.source.name)} as source, {literal(name)} as "table",
                {literal(load.file.name)} as source_file,
                _row as source_row, list_sort(list_distinct(flatten(list(reasons)))) as reasons, any_value(_raw) as raw,
+               any_value(_subject) as subject,
                {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at, {literal(load.run_id)} as ingest_run_id
-        from aside group by _row, kind order by _row, kind""").to_arrow_table()
+        from aside left join (select _row, any_value(_subject) as _subject from staged group by _row) using (_row)
+        group by _row, kind order by _row, kind""").to_arrow_table()
+    rows = protected_raw(load, name, rows)
     add_system_rows(load, "quarantine", rows, "quarantine_id", f"starts_with(quarantine_id, {literal(prefix)})")
 
 

@@ -23,6 +23,7 @@ from aftersales.collect.connectors.files import check_unchanged, examine, load_r
 from aftersales.collect.delivery import Delivery, Load, commit_facts
 from aftersales.collect.fetch import Report, delivered_files
 from aftersales.collect.mapping import Source, TableMapping, read_code_list
+from aftersales.collect.privacy import install_privacy
 from aftersales.collect.staging import stage_table
 from aftersales.collect.typed import MACROS
 from aftersales.lake.engine import scratch_folder, staging
@@ -93,6 +94,7 @@ def _ingest_file(load: Load) -> list[Delivery]:
     try:
         with staging(load.workspace) as connection, scratch_folder(load.workspace) as scratch:
             connection.execute(MACROS)
+            install_privacy(connection, load.workspace)
             columns = load_raw(connection, load.file, load.source, scratch)
             _check_columns(load, columns)
             ledgers = [_load_table(load, connection, name, mapping) for name, mapping in load.source.tables.items()]

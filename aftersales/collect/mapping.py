@@ -98,6 +98,11 @@ class ColumnSpec(Document):
     not_before: str | None = None
     not_after: str | None = None
     on_bad: Literal["reject", "blank"] = "reject"
+    pseudonym: bool | Literal["already"] | None = Field(
+        default=None,
+        description="Ids of persons are replaced by keyed pseudonyms; already: the source sends pseudonyms; false: kept",
+    )
+    tier: Literal["P0", "P1", "P2", "P3"] | None = Field(default=None, description="Raises the tier of tables.yml")
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +156,7 @@ class TableMapping(Document):
     version: ColumnSpec | None = Field(default=None, description="The newest version of a key wins")
     where: dict[str, list[str]] = Field(default={}, description="Only rows whose raw column has one of these values")
     split: Split | None = None
+    names: list[str] = Field(default=[], description="Raw columns with names of persons: masked in this row's texts")
 
     @field_validator("where", mode="before")
     @classmethod
@@ -166,6 +172,7 @@ class TableMapping(Document):
         specs = [*self.columns.values(), *([self.version] if self.version else [])]
         names = [name for spec in specs for name in spec.sources] + list(self.where)
         names += [self.split.column] if self.split else []
+        names += self.names
         return [name for name in dict.fromkeys(names) if name not in PSEUDO_COLUMNS]
 
 
@@ -204,6 +211,7 @@ class Source(Document):
     fresh_within_hours: float = Field(default=48, gt=0)
     missing: list[str] = [""]
     licence: str = ""
+    names: list[str] = Field(default=[], description="Names of persons, for every table of the source")
     tables: dict[str, TableMapping] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -213,6 +221,19 @@ class Source(Document):
         if isinstance(given, dict) and (ending := LANDING_FORMATS.get(given.get("connector", ""))):
             own = {"files": f"data/raw/{given.get('name')}/*.{ending}", "format": ending}
             return {**{key: value for key, value in given.items() if key not in FILE_KEYS}, **own}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_for_every_table(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("names") and isinstance(given.get("tables"), dict):
+            tables = {
+                name: {**mapping, "names": [*dict.fromkeys([*given["names"], *mapping.get("names", [])])]}
+                if isinstance(mapping, dict)
+                else mapping
+                for name, mapping in given["tables"].items()
+            }
+            return {**given, "tables": tables}
         return given
 
     @classmethod
@@ -392,6 +413,10 @@ OPTIONS_OF_TYPES = {"decimal": ("int", "num"), "factor": ("int", "num"), "offset
 
 
 def _spec_problems(column: Column, spec: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+    if spec.get("pseudonym") is not None and column.type not in ("id", "cat", "str"):
+        yield "pseudonym", f"'pseudonym' says nothing for a column of type '{column.type}' (only id, cat, str)"
+    if (raised := spec.get("tier")) and raised < column.tier:
+        yield "tier", f"'{raised}' is lower than the column's own tier {column.tier}; a source can only raise it"
     for option, types in OPTIONS_OF_TYPES.items():
         if option in spec and column.type not in types:
             yield option, f"'{option}' says nothing for a column of type '{column.type}' (only {', '.join(types)})"

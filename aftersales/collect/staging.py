@@ -3,7 +3,8 @@
 What the steps after this one read:
 
 - `staged`: one row per typed row, with `_id` (one per row), `_row` (row of the file), `_version`, `_reasons` (why it
-  is rejected, or null), `_set_aside` (why values were blanked, or null), `_raw` (its text where one of both is there);
+  is rejected, or null), `_set_aside` (why values were blanked, or null), `_raw` (its text where one of both is there),
+  `_subject` (whose row it is); personal values are pseudonymised, masked and sealed by then;
 - `repeated`: rows of one key; `place` 1 is the one that counts.
 """
 
@@ -17,6 +18,7 @@ import duckdb
 from aftersales.collect.connectors.files import UNNUMBERED
 from aftersales.collect.delivery import Delivery, Load
 from aftersales.collect.mapping import FILE, RECEIVED, ROW, TableMapping
+from aftersales.collect.privacy import protected_query
 from aftersales.collect.typed import typed_query
 from aftersales.lake.engine import literal, quoted
 from aftersales.model.tables import Table
@@ -80,6 +82,7 @@ def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: 
     def stage(offered: str) -> None:
         received = [name for name, *_ in connection.execute("describe raw").fetchall()]
         typed = typed_query(load.source, name, table, mapping, load.code_lists, offered, received, _told(load))
+        typed = protected_query(load, typed, name, table, mapping)
         connection.execute(
             f"create or replace temp table staged_rows as select *, {_year(table, mapping)} as yr from ({typed})"
         )

@@ -116,13 +116,16 @@ def typed_query(
     """SELECT of the typed rows of one table.
 
     Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected: a list, or
-    null), `_set_aside` (why values were blanked: a list, or null), `_raw` (raw columns `keep` as JSON, where one of the
-    two lists is there). `told` holds the pseudo columns that are one text for the whole file.
+    null), `_set_aside` (why values were blanked: a list, or null), `_names` (names of persons in the row, where the
+    mapping says which columns hold them), `_raw` (raw columns `keep` as JSON, where one of the two lists of reasons is
+    there). `told` holds the pseudo columns that are one text for the whole file.
     """
     fields = _fields(source, table, mapping, code_lists)
     aliases = {
         column: f"_s{i}"
-        for i, column in enumerate(dict.fromkeys(column for field in fields.values() for column in field.spec.sources))
+        for i, column in enumerate(
+            dict.fromkeys([*(column for field in fields.values() for column in field.spec.sources), *mapping.names])
+        )
     }
     checks = {field.name: _checks(field, fields, table) for field in fields.values()}
     every = [check for found in checks.values() for check in found]
@@ -134,6 +137,10 @@ def typed_query(
         out.append(f"concat_ws('/', {pieces}) as {quoted(table.key)}")
     if VERSION not in fields:
         out.append(f"null::timestamptz as {VERSION}")
+    named = ", ".join(aliases[column] for column in mapping.names)
+    out.append(
+        f"list_filter([{named}]::varchar[], n -> n is not null) as _names" if named else "null::varchar[] as _names"
+    )
     offered = _offered(mapping, raw, is_primary=name == source.primary)
     trimmed = "".join(f", {_trimmed(column, keep, told or {})} as {alias}" for column, alias in aliases.items())
     kept = [f"_r{i}" for i in range(len(keep))]  # columns pass through the steps for nothing, a struct would not

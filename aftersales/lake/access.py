@@ -255,10 +255,6 @@ class Access:
                 rows=f"roles.{self.viewer.role}.aggregates_only", fix="ask for a metric of it",
             )  # fmt: skip
 
-    def open_texts(self, table: str, columns: Sequence[str]) -> tuple[str, ...]:
-        """Those of the text columns that the viewer may read in plain words."""
-        return tuple(name for name in columns if self.treatment(table, name).is_plain)
-
     # ----------------------------------------------------------------------------------------------------- applied
 
     def seen_rows(self, table: str, rows: ir.Table, seen_of: RowsOf) -> ir.Table:

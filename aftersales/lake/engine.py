@@ -15,6 +15,7 @@ import ibis.expr.datatypes as types
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
+from aftersales.lake.vault import register_unsealing
 from aftersales.model.settings import EngineSettings, Workspace
 
 
@@ -56,9 +57,10 @@ def site_time(instants: ir.TimestampValue, zone: str) -> ir.TimestampValue:
 
 
 def connect(workspace: Workspace) -> Backend:
-    """An Ibis connection on an in-memory DuckDB with the workspace's limits, in UTC."""
+    """An Ibis connection on an in-memory DuckDB with the workspace's limits, in UTC; it can read sealed text."""
     backend = ibis.duckdb.connect()
     _configure(backend.con, workspace.settings.engine, _spill_folder(workspace))
+    register_unsealing(backend.con, workspace)
     return backend
 
 

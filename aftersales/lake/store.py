@@ -30,7 +30,8 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transactio
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from ibis.backends.duckdb import Backend
 
-from aftersales.lake.engine import literal, path_literal, site_time
+from aftersales.lake.engine import literal, path_literal, quoted, site_time
+from aftersales.lake.vault import readable
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
 from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, Table, canonical_tables
 
@@ -117,10 +118,6 @@ class Changes:
     closures: pa.Table | None = None
 
 
-Unseal = Callable[[Backend, str, ibis.Table, tuple[str, ...]], ibis.Table]
-"""Rows of a table with these of its free texts in plain words; the others stay as they are."""
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """One pinned version of every table; all queries of a page or report go through one of these.
@@ -135,7 +132,6 @@ class Snapshot:
     time_zone: str = "UTC"
     """The site's clock: by it days, months and quarters begin."""
     access: Access | None = None
-    unseal: Unseal | None = None
 
     def day_of(self, moment: dt.datetime) -> dt.date:
         """The day of an instant on the site's clock; one without a zone is taken as UTC."""
@@ -201,17 +197,15 @@ class Snapshot:
         return self._as_seen(name, self._stored)
 
     def _as_seen(self, name: str, read: Callable[[str], ibis.Table]) -> ibis.Table:
-        """The rows `read` gives: those the viewer may see, with its masks and the texts it may read."""
+        """The rows `read` gives: those the viewer may see, with its masks; a masked text is never unsealed."""
         rows, access = read(name), self.access
-        texts = _texts_of(name, rows.columns)
-        if access is not None:
+        if access is None:
+            return rows
 
-            def seen_of(parent: str) -> ibis.Table:
-                return access.rows_as_parent(parent, read(parent), seen_of)
+        def seen_of(parent: str) -> ibis.Table:
+            return access.rows_as_parent(parent, read(parent), seen_of)
 
-            rows = access.masked(name, access.seen_rows(name, rows, seen_of), self.connection)
-            texts = access.open_texts(name, texts)
-        return self.unseal(self.connection, name, rows, texts) if self.unseal and texts else rows
+        return access.masked(name, access.seen_rows(name, rows, seen_of), self.connection)
 
     def _known(self, name: str) -> ibis.Table:
         """The current (or `as_of`) rows as they are stored."""
@@ -238,20 +232,31 @@ class Snapshot:
         view = f"lake_{name}_v{version}_{files}"
         if view not in self.connection.list_tables():
             later = _absent_columns(name, schema)
-            self.connection.raw_sql(f"create or replace temp view {view} as select *{later} from {parquet_scan(uris)}")
+            plain = f"create or replace temp view {view} as select *{later} from {parquet_scan(uris)}"
+            self._make_view(plain, name, schema)
         return self.connection.table(view)
 
-
-def _texts_of(name: str, columns: Sequence[str]) -> tuple[str, ...]:
-    """Columns of free text, which may lie sealed in the lake."""
-    spec = canonical_tables().get(name)
-    return tuple(
-        column for column in columns if spec and column in spec.columns and spec.columns[column].type == "text"
-    )
+    def _make_view(self, statement: str, name: str, schema: pa.Schema) -> None:
+        """Sealed texts come out plain; a query that does not name their column does not open them."""
+        texts = [column for column in _text_columns(name) if column in schema.names]
+        replaced = ", ".join(f"{readable(quoted(column))} as {quoted(column)}" for column in texts)
+        try:
+            self.connection.raw_sql(
+                statement.replace("select *", f"select * replace ({replaced})", 1) if texts else statement
+            )
+        except duckdb.CatalogException:  # a connection that was not made for a workspace has no vault
+            self.connection.raw_sql(statement)
 
 
 def _schema_of(name: str) -> pa.Schema:
     return SYSTEM_TABLES[name] if name in SYSTEM_TABLES else arrow_schema(canonical_tables()[name])
+
+
+def _text_columns(name: str) -> list[str]:
+    """Columns whose values may be sealed."""
+    if name in SYSTEM_TABLES:
+        return ["raw"] if name == "quarantine" else []
+    return [column for column, spec in canonical_tables()[name].columns.items() if spec.type in ("text", "str")]
 
 
 def _absent_columns(name: str, schema: pa.Schema) -> str:
@@ -344,18 +349,17 @@ class Store:
         versions: Mapping[str, int] | None = None,
         time_zone: str = "UTC",
         access: Access | None = None,
-        unseal: Unseal | None = None,
     ) -> Snapshot:
         """All tables at their newest (or the given) versions, readable through `connection`.
 
-        `access` is what the viewer may see (`lake.access.access_of`); without it the snapshot is the owner's. `unseal`
-        opens those free texts the viewer may read.
+        `access` is what the viewer may see (`lake.access.access_of`); without it the snapshot is the owner's. Sealed
+        texts come out plain where `connection` was made for the workspace (`lake.engine.connect`).
         """
         pinned = {}
         for name in self.names():
             delta = self.open(name, (versions or {}).get(name))
             pinned[name] = (delta.version(), data_files(delta), pa.schema(delta.schema().to_arrow()))
-        return Snapshot(connection, pinned, as_of, time_zone, access, unseal)
+        return Snapshot(connection, pinned, as_of, time_zone, access)
 
     def rows(self, name: str, where: str, *, columns: str = "*", table: DeltaTable | None = None) -> pa.Table:
         """Rows of a small table that meet an SQL condition of our own making, without a snapshot."""

@@ -52,6 +52,23 @@ class Folders(Document):
     reports: str = "reports/runs"
 
 
+class PrivacySettings(Document):
+    """Where the keys are, what is sealed, and how long personal data are kept."""
+
+    key_file: str = Field(
+        default="data/private/pseudonym.key", description="Made at first use; $AFTERSALES_PRIVACY_KEY goes before it"
+    )
+    keyring: str = Field(default="", description="Service name in the system's keyring that holds the key; empty: none")
+    vault: str = Field(default="data/private/vault.db", description="SQLite file with one key per person")
+    seal_text: bool = Field(default=True, description="Personal free text lies in the lake under its person's own key")
+    tiers: dict[str, Literal["P0", "P1", "P2", "P3"]] = Field(
+        default={}, description="table.column -> tier; raises what tables.yml says, never lowers it"
+    )
+    retention: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="table -> months after which personal columns and texts are emptied"
+    )
+
+
 class WorkbenchFile(Document):
     """The keys of `workbench.yml`."""
 
@@ -70,6 +87,7 @@ class WorkbenchFile(Document):
     folders: Folders = Folders()
     roles: dict[str, Role] = Field(default={}, description="What each role may see; none: one user, who sees all")
     access: AccessSettings = AccessSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @classmethod
     def further_problems(cls, content: dict[Any, Any]) -> list[Problem]:
@@ -103,6 +121,11 @@ class Workspace:
     @property
     def reports(self) -> Path:
         return self.root / self.settings.folders.reports
+
+    @property
+    def vault(self) -> Path:
+        """The keys under which personal text is sealed; never inside the lake."""
+        return self.root / self.settings.privacy.vault
 
     @property
     def cache(self) -> Path:

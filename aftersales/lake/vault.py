@@ -1,0 +1,420 @@
+"""The vault: one random key per person, kept outside the lake; a text whose key is gone can be read by nobody.
+
+Free text of tier P2 and P3 lies in the lake as `sealed:v1:<key id>:<base64>`: AES-SIV (RFC 5297) under the key of its
+subject. The scheme is deterministic, so a text delivered again is the same text; it shows that two texts of one person
+are equal, and nothing else. Erasing a person deletes the key, in every version of every table at once.
+
+The subject is the row's customer; without one, the thread (`ticket:<id>`) or the row itself (`complaint:<id>`).
+
+One master key stands above all: it wraps the vault's keys and makes the pseudonyms. It comes from the environment
+variable AFTERSALES_PRIVACY_KEY, else from the system's keyring, else from a file that is made at first use. Whoever
+loses it loses every sealed text.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from aftersales.model.errors import SettingsError
+from aftersales.model.settings import Workspace
+
+if TYPE_CHECKING:  # the cipher is loaded when the first text needs it
+    import duckdb
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+KEY_VARIABLE = "AFTERSALES_PRIVACY_KEY"
+SEAL = "sealed:v1:"
+ERASED = "⟨erased⟩"
+"""What a reader sees where the person's key was shredded."""
+UNREADABLE = "⟨sealed⟩"
+"""What a reader sees where the vault is not at hand, or was not the one the text was sealed with."""
+
+CUSTOMER, STAFF = "c_", "s_"
+"""Pseudonyms of customers and of staff; one number in both roles gives two of them."""
+
+_SHORTEST_KEY = 16
+_CACHED_KEYS = 200_000
+
+
+# ------------------------------------------------------------------------------------------------------ master key
+
+
+def master_key(workspace: Workspace) -> bytes:
+    """The workspace's master key, 32 bytes; its file is made when nothing gives one.
+
+    Raises
+    ------
+    SettingsError
+        The key is too short, or its file cannot be read or made.
+    """
+    privacy = workspace.settings.privacy
+    text = os.environ.get(KEY_VARIABLE, "")
+    where = f"${KEY_VARIABLE}"
+    if not text and privacy.keyring:
+        import keyring
+
+        text, where = keyring.get_password(privacy.keyring, "aftersales") or "", f"keyring {privacy.keyring}"
+    if not text and not privacy.keyring:
+        where = privacy.key_file
+        text = _key_of_file(workspace.root / privacy.key_file, where)
+    if len(text.strip()) < _SHORTEST_KEY:
+        raise SettingsError(
+            where,
+            f"the privacy key has {len(text.strip())} signs, it needs {_SHORTEST_KEY}",
+            fix=f"give a long random text, or take {KEY_VARIABLE} and privacy.keyring out to have one made",
+        )
+    return hashlib.sha256(b"aftersales master key\n" + text.strip().encode()).digest()
+
+
+def _key_of_file(path: Path, where: str) -> str:
+    """The content of the key file; of several processes that make it at once, the first one's counts for all."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.chmod(0o700)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(48) + "\n")
+            with contextlib.suppress(FileExistsError):
+                os.link(name, path)
+            os.unlink(name)
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            where,
+            f"the privacy key cannot be read or made: {getattr(error, 'strerror', None) or 'no plain text'}",
+            fix=f"mend the file's rights, set privacy.key_file, or give ${KEY_VARIABLE}",
+        ) from error
+
+
+def _derived(master: bytes, purpose: str, length: int) -> bytes:
+    """A key of its own for one purpose (HKDF-Expand, RFC 5869)."""
+    parts, block = b"", b""
+    for number in range(1, -(-length // 32) + 1):
+        block = hmac.digest(master, block + f"aftersales {purpose}".encode() + bytes([number]), "sha256")
+        parts += block
+    return parts[:length]
+
+
+class Pseudonyms:
+    """Keyed pseudonyms: the same id gives the same short text in every source of a workspace, and no way back."""
+
+    def __init__(self, master: bytes) -> None:
+        self._key = _derived(master, "pseudonyms", 32)
+        self._known: dict[tuple[str, str], str] = {}
+
+    def of(self, value: str, role: str = CUSTOMER) -> str:
+        """`c_` or `s_` and twenty base32 signs (100 bits of an HMAC-SHA256)."""
+        known = self._known.get((role, value))
+        if known is not None:
+            return known
+        digest = hmac.digest(self._key, f"{role}\n{value}".encode(), "sha256")
+        made = role + base64.b32encode(digest[:13])[:20].decode().lower()
+        if len(self._known) < _CACHED_KEYS:
+            self._known[role, value] = made
+        return made
+
+
+# ----------------------------------------------------------------------------------------------------------- vault
+
+_TABLES = """
+create table if not exists fact (name text primary key, value text not null);
+create table if not exists subject_key (
+    key_id integer primary key autoincrement, subject text not null unique, wrapped blob not null, made_at text not null);
+create table if not exists tombstone (
+    subject text primary key, key_id integer, erased_at text not null, reason text not null);
+create table if not exists audit (
+    entry_id integer primary key autoincrement, at text not null, done_by text not null, what text not null,
+    subject text not null, reason text not null, details text not null);
+"""
+_CHUNK = 900
+
+
+class Vault:
+    """The keys of one workspace; safe for several threads and processes."""
+
+    def __init__(self, path: Path, master: bytes) -> None:
+        self.path = path
+        self._wrap = _cipher(_derived(master, "vault", 64))
+        self._lock = threading.RLock()
+        self._by_subject: dict[str, tuple[int, AESSIV]] = {}
+        self._by_id: dict[int, AESSIV | None] = {}
+        self._data_version = -1
+        self._connection = self._opened(_derived(master, "check", 16).hex())
+
+    def _opened(self, check: str) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.parent.chmod(0o700)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        for line in ("journal_mode=wal", "synchronous=normal", "secure_delete=on"):
+            connection.execute(f"pragma {line}")
+        connection.executescript(_TABLES)
+        connection.execute("insert or ignore into fact values ('key check', ?)", (check,))
+        (known,) = connection.execute("select value from fact where name = 'key check'").fetchone()
+        if known != check:
+            connection.close()
+            raise SettingsError(
+                str(self.path.name),
+                "the privacy key is not the one this vault was made with",
+                rows="no text can be read, and new text must not be sealed with another key",
+                fix=f"give the right key in ${KEY_VARIABLE}, the keyring or privacy.key_file; or restore it from a backup",
+            )
+        return connection
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("begin immediate")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+
+    # ------------------------------------------------------------------------------------------- seal and unseal
+
+    def seal(self, texts: Sequence[str | None], subjects: Sequence[str | None]) -> list[str | None]:
+        """Each text under the key of its subject; keys that are missing are made in one transaction.
+
+        A text without a subject, and one whose subject was erased, comes back as None.
+        """
+        with self._lock:
+            self._see_others()
+            wanted = {subject for text, subject in zip(texts, subjects, strict=True) if text is not None and subject}
+            keys = self._keys(wanted)
+        sealed: list[str | None] = []
+        for text, subject in zip(texts, subjects, strict=True):
+            key = keys.get(subject) if subject else None
+            if text is None or key is None:
+                sealed.append(None)
+            else:
+                cipher = base64.b64encode(key[1].encrypt(text.encode("utf-8", "surrogatepass") or b"\0", None))
+                sealed.append(f"{SEAL}{key[0]}:{cipher.decode()}")
+        return sealed
+
+    def unseal(self, texts: Sequence[str | None]) -> list[str | None]:
+        """Plain texts; `ERASED` where the key was shredded, `UNREADABLE` where this vault never had it.
+
+        What is not sealed comes back as it is.
+        """
+        parts = [text.split(":", 3) if text is not None and text.startswith(SEAL) else None for text in texts]
+        with self._lock:
+            self._see_others()
+            keys = self._keys_of_ids({int(part[2]) for part in parts if part and part[2].isdigit()})
+        return [text if part is None else _plain(keys, part) for text, part in zip(texts, parts, strict=True)]
+
+    def _see_others(self) -> None:
+        """Forget cached keys when another process has changed the vault: it may have erased somebody."""
+        (version,) = self._connection.execute("pragma data_version").fetchone()
+        if version != self._data_version:
+            self._data_version = version
+            self._by_subject.clear()
+            self._by_id.clear()
+
+    def _keys(self, subjects: Iterable[str]) -> dict[str, tuple[int, AESSIV]]:
+        """Keys by subject, made where missing; erased subjects have none."""
+        wanted = set(subjects)
+        found = {subject: self._by_subject[subject] for subject in wanted if subject in self._by_subject}
+        missing = sorted(wanted - set(found))
+        if missing:
+            rows = self._rows_of(missing)
+            absent = sorted(set(missing) - {subject for subject, *_ in rows})
+            if absent:
+                rows += self._made(absent)
+            for subject, key_id, wrapped in rows:
+                found[subject] = (key_id, _cipher(self._unwrapped(key_id, wrapped)))
+            self._remember(found)
+        return found
+
+    def _made(self, subjects: list[str]) -> list[tuple[str, int, bytes]]:
+        with self._writing() as connection:
+            gone = self._select("select subject from tombstone where subject in", subjects)
+            new = sorted(set(subjects) - {row[0] for row in gone})
+            (last,) = connection.execute(
+                "select coalesce((select seq from sqlite_sequence where name = 'subject_key'), 0)"
+            ).fetchone()
+            now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+            # of two processes that want the same new subject, the second finds the first one's key below
+            there = {row[0] for row in self._select("select subject from subject_key where subject in", new)}
+            rows = [(last + i, subject) for i, subject in enumerate((s for s in new if s not in there), 1)]
+            connection.executemany(
+                "insert into subject_key values (?, ?, ?, ?)",
+                ((key_id, subject, self._wrapped(key_id, os.urandom(64)), now) for key_id, subject in rows),
+            )
+            return self._rows_of(new)
+
+    def _rows_of(self, subjects: list[str]) -> list[tuple[str, int, bytes]]:
+        return self._select("select subject, key_id, wrapped from subject_key where subject in", subjects)
+
+    def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
+        rows: list[Any] = []
+        for first in range(0, len(values), _CHUNK):
+            some = values[first : first + _CHUNK]
+            rows += self._connection.execute(f"{query} ({', '.join('?' * len(some))})", some).fetchall()
+        return rows
+
+    def _keys_of_ids(self, ids: set[int]) -> dict[int, AESSIV | None]:
+        """Keys by id; None: erased, absent: unknown."""
+        missing = sorted(ids - set(self._by_id))
+        if missing:
+            for key_id, wrapped in self._select("select key_id, wrapped from subject_key where key_id in", missing):
+                self._by_id[key_id] = _cipher(self._unwrapped(key_id, wrapped))
+            for (key_id,) in self._select("select key_id from tombstone where key_id in", missing):
+                self._by_id[key_id] = None
+        found = {key_id: self._by_id[key_id] for key_id in ids if key_id in self._by_id}
+        if len(self._by_id) > _CACHED_KEYS:
+            self._by_id.clear()
+        return found
+
+    def _remember(self, keys: Mapping[str, tuple[int, AESSIV]]) -> None:
+        if len(self._by_subject) + len(keys) > _CACHED_KEYS:
+            self._by_subject.clear()
+        self._by_subject.update(keys)
+
+    def _wrapped(self, key_id: int, key: bytes) -> bytes:
+        return self._wrap.encrypt(key, [str(key_id).encode()])
+
+    def _unwrapped(self, key_id: int, wrapped: bytes) -> bytes:
+        return self._wrap.decrypt(wrapped, [str(key_id).encode()])
+
+    # ------------------------------------------------------------------------------------------ erasure and audit
+
+    def erased(self) -> dict[str, str]:
+        """Subjects that were erased, with the reason; what is delivered of them again stays without personal data."""
+        with self._lock:
+            return dict(self._connection.execute("select subject, reason from tombstone").fetchall())
+
+    def erase(self, subjects: Sequence[str], *, reason: str, now: dt.datetime) -> int:
+        """Shred the keys of `subjects` and put tombstones in their place; how many keys there were.
+
+        The key's bytes are overwritten in the file and in its log; copies of the file elsewhere (backups) still hold
+        them until they expire.
+        """
+        with self._writing() as connection:
+            known = {subject: key_id for subject, key_id, _ in self._rows_of(list(subjects))}
+            connection.executemany(
+                "insert or ignore into tombstone values (?, ?, ?, ?)",
+                [(subject, known.get(subject), now.isoformat(), reason) for subject in subjects],
+            )
+            connection.executemany(
+                "update subject_key set wrapped = ? where key_id = ?", [(os.urandom(80), i) for i in known.values()]
+            )
+            connection.executemany("delete from subject_key where key_id = ?", [(i,) for i in known.values()])
+        with self._lock:
+            for subject, key_id in known.items():
+                self._by_subject.pop(subject, None)
+                self._by_id[key_id] = None
+            if known:
+                self._connection.execute("vacuum")
+                self._connection.execute("pragma wal_checkpoint(truncate)")
+        return len(known)
+
+    def note(
+        self, what: str, *, subject: str, by: str, reason: str, details: Mapping[str, Any], now: dt.datetime
+    ) -> None:
+        """Add an entry to the vault's audit, which is only ever added to."""
+        with self._writing() as connection:
+            connection.execute(
+                "insert into audit (at, done_by, what, subject, reason, details) values (?, ?, ?, ?, ?, ?)",
+                (now.isoformat(), by, what, subject, reason, json.dumps(dict(details), ensure_ascii=False)),
+            )
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Every entry of the audit, oldest first."""
+        names = ("at", "done_by", "what", "subject", "reason", "details")
+        with self._lock:
+            rows = self._connection.execute(f"select {', '.join(names)} from audit order by entry_id").fetchall()
+        return [{**dict(zip(names, row, strict=True)), "details": json.loads(row[5])} for row in rows]
+
+    def has_key(self, subject: str) -> bool:
+        """Whether anything was ever sealed for this subject and can still be read."""
+        with self._lock:
+            return bool(self._rows_of([subject]))
+
+
+def _cipher(key: bytes) -> AESSIV:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    return AESSIV(key)
+
+
+def _plain(keys: Mapping[int, AESSIV | None], part: Sequence[str]) -> str:
+    from cryptography.exceptions import InvalidTag
+
+    key_id = int(part[2]) if len(part) == 4 and part[2].isdigit() else 0
+    if key_id not in keys:
+        return UNREADABLE
+    key = keys[key_id]
+    if key is None:
+        return ERASED
+    try:
+        plain = key.decrypt(base64.b64decode(part[3]), None)
+    except (InvalidTag, ValueError):
+        return UNREADABLE
+    return "" if plain == b"\0" else plain.decode("utf-8", "surrogatepass")
+
+
+_open_vaults: dict[tuple[str, bytes, int], Vault] = {}
+_opening = threading.Lock()
+
+
+def open_vault(workspace: Workspace) -> Vault:
+    """The vault of the workspace, made at first use; one per process.
+
+    Raises
+    ------
+    SettingsError
+        The master key is missing or not the one the vault was made with.
+    """
+    master = master_key(workspace)
+    place = (str(workspace.vault.resolve()), master, os.getpid())  # a forked process opens the file anew
+    with _opening:
+        known = _open_vaults.get(place)
+        if known is None or not known.path.exists():
+            known = _open_vaults[place] = Vault(workspace.vault, master)
+        return known
+
+
+def pseudonyms(workspace: Workspace) -> Pseudonyms:
+    """The pseudonyms of the workspace."""
+    return Pseudonyms(master_key(workspace))
+
+
+def register_unsealing(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
+    """Give the connection the SQL function `unsealed(text)`; the vault is opened when the first text is asked for."""
+
+    def unsealed(texts: pa.ChunkedArray) -> pa.Array:
+        values = texts.to_pylist()
+        if not workspace.vault.exists():
+            return pa.array([UNREADABLE if value is not None else None for value in values], pa.string())
+        return pa.array(open_vault(workspace).unseal(values), pa.string())
+
+    connection.create_function("unsealed", unsealed, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[arg-type]
+
+
+def readable(column: str) -> str:
+    """SQL: the plain text of a column that may be sealed; texts that are not cost no call."""
+    return f"case when starts_with({column}, '{SEAL}') then unsealed({column}) else {column} end"
