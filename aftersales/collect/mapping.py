@@ -100,7 +100,7 @@ class ColumnSpec(Document):
     on_bad: Literal["reject", "blank"] = "reject"
     pseudonym: bool | Literal["already"] | None = Field(
         default=None,
-        description="Ids of persons are replaced by keyed pseudonyms; already: the source sends pseudonyms; false: kept",
+        description="Ids of persons become keyed pseudonyms; already: the source sends pseudonyms; false: kept",
     )
     tier: Literal["P0", "P1", "P2", "P3"] | None = Field(default=None, description="Raises the tier of tables.yml")
 

@@ -1,4 +1,4 @@
-"""Personal data on the way in: ids of persons become pseudonyms, texts are masked, then sealed under their person's key.
+"""Personal data on the way in: ids become pseudonyms, texts are masked, then sealed under their person's key.
 
 It happens while rows are staged, so that neither the lake nor the quarantine ever holds the plain value:
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from aftersales.collect.delivery import Load
 from aftersales.collect.mapping import BLANKS, NARROW, WIDE, ColumnSpec, Source, TableMapping
 from aftersales.collect.masking import mask, may_hold
-from aftersales.lake.engine import literal, quoted
+from aftersales.lake.engine import add_function, literal, quoted
 from aftersales.lake.vault import CUSTOMER, STAFF, Pseudonyms, open_vault, pseudonyms
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import Column, Table, canonical_table
@@ -38,36 +38,24 @@ def install_privacy(connection: duckdb.DuckDBPyConnection, workspace: Workspace)
     Keys are asked for when the first value needs one.
     """
 
-    def pseudonym_of(values: pa.ChunkedArray, roles: pa.ChunkedArray) -> pa.Array:
+    def pseudonym_of(values: list[str | None], roles: list[str]) -> list[str | None]:
         of = _pseudonyms(workspace).of
-        pairs = zip(values.to_pylist(), roles.to_pylist(), strict=True)
-        return pa.array([None if value is None else of(value, role) for value, role in pairs], pa.string())
+        return [None if value is None else of(value, role) for value, role in zip(values, roles, strict=True)]
 
-    def masked(texts: pa.ChunkedArray, names: pa.ChunkedArray) -> pa.Array:
-        pairs = zip(texts.to_pylist(), names.to_pylist(), strict=True)
-        return pa.array([None if text is None else mask(text, known or ()) for text, known in pairs], pa.string())
+    def masked(texts: list[str | None], names: list[list[str] | None]) -> list[str | None]:
+        return [None if text is None else mask(text, known or ()) for text, known in zip(texts, names, strict=True)]
 
-    def sealed(texts: pa.ChunkedArray, subjects: pa.ChunkedArray) -> pa.Array:
-        return pa.array(open_vault(workspace).seal(texts.to_pylist(), subjects.to_pylist()), pa.string())
+    def sealed(texts: list[str | None], subjects: list[str | None]) -> list[str | None]:
+        return open_vault(workspace).seal(texts, subjects)
 
-    def is_erased(subjects: pa.ChunkedArray) -> pa.Array:
+    def is_erased(subjects: list[str | None]) -> list[bool]:
         gone = open_vault(workspace).erased()
-        return pa.array([subject in gone for subject in subjects.to_pylist()], pa.bool_())
+        return [subject in gone for subject in subjects]
 
-    for function, arguments, result in (
-        (pseudonym_of, ["VARCHAR", "VARCHAR"], "VARCHAR"),
-        (masked, ["VARCHAR", "VARCHAR[]"], "VARCHAR"),
-        (sealed, ["VARCHAR", "VARCHAR"], "VARCHAR"),
-        (is_erased, ["VARCHAR"], "BOOLEAN"),
-    ):
-        connection.create_function(
-            function.__name__,
-            function,
-            arguments,  # type: ignore[arg-type]
-            result,  # type: ignore[arg-type]
-            type="arrow",  # type: ignore[arg-type]
-            null_handling="special",  # type: ignore[arg-type]
-        )
+    add_function(connection, "pseudonym_of", pseudonym_of, ["VARCHAR", "VARCHAR"], "VARCHAR")
+    add_function(connection, "masked", masked, ["VARCHAR", "VARCHAR[]"], "VARCHAR")
+    add_function(connection, "sealed", sealed, ["VARCHAR", "VARCHAR"], "VARCHAR")
+    add_function(connection, "is_erased", is_erased, ["VARCHAR"], "BOOLEAN")
 
 
 _made: dict[tuple[str, int], Pseudonyms] = {}
@@ -144,8 +132,8 @@ def protected_query(load: Load, typed: str, name: str, table: Table, mapping: Ta
     whose = subject_expression(name, table, filled)
     query = f"select *{_replaced(ids)} from ({typed})"
     query = f"select *, {whose} as _subject from ({query})"
-    if personal and (gone := _gone(load, ids)):
-        query = _emptied(query, personal, gone, ids)
+    if personal and _anybody_erased(load.workspace):
+        query = _emptied(query, personal, list(ids))
     return f"select * exclude (_names){_replaced(texts)} from ({query})"
 
 
@@ -156,15 +144,16 @@ def _replaced(expressions: dict[str, str]) -> str:
 
 def _masked(column: str) -> str:
     """SQL: the masked text; Python looks only at texts that may hold something, or whose row has names."""
-    return f"case when len(_names) > 0 then masked({column}, _names) when {may_hold(column)} then masked({column}, null) else {column} end"
+    with_names = f"when len(_names) > 0 then masked({column}, _names)"
+    return f"case {with_names} when {may_hold(column)} then masked({column}, null) else {column} end"
 
 
-def _gone(load: Load, ids: dict[str, str]) -> bool:
-    """Whether anybody was ever erased here; without a vault nobody was."""
-    return load.workspace.vault.exists() and bool(open_vault(load.workspace).erased())
+def _anybody_erased(workspace: Workspace) -> bool:
+    """Without a vault nobody was."""
+    return workspace.vault.exists() and bool(open_vault(workspace).erased())
 
 
-def _emptied(query: str, personal: list[str], gone: bool, ids: dict[str, str]) -> str:
+def _emptied(query: str, personal: list[str], ids: list[str]) -> str:
     """The rows of erased persons without their personal values, and with the reason."""
     blanks = {column: f"case when _gone then null else {quoted(column)} end" for column in personal}
     staff = [column for column in ids if column not in personal]
@@ -174,8 +163,9 @@ def _emptied(query: str, personal: list[str], gone: bool, ids: dict[str, str]) -
         "_set_aside": f"case when _gone and _reasons is null then {reason} else _set_aside end",
         "_raw": "case when _gone then null else _raw end",
     }
-    keyed = " or ".join(f"is_erased({quoted(column)})" for column in ids if column in personal)
-    return f"select *{_replaced(blanks)} from (select *, is_erased(_subject){' or ' + keyed if keyed else ''} as _gone from ({query}))"
+    keyed = [column for column in ids if column in personal]
+    is_gone = " or ".join(f"is_erased({subject})" for subject in ("_subject", *map(quoted, keyed)))
+    return f"select *{_replaced(blanks)} from (select *, {is_gone} as _gone from ({query}))"
 
 
 def protected_raw(load: Load, table: str, rows: pa.Table) -> pa.Table:
@@ -188,7 +178,7 @@ def protected_raw(load: Load, table: str, rows: pa.Table) -> pa.Table:
     made = _pseudonyms(load.workspace) if ids else None
     pairs = zip(rows["subject"].to_pylist(), rows["quarantine_id"].to_pylist(), strict=True)
     owners = [owner or f"quarantine:{row}" for owner, row in pairs]
-    gone = open_vault(load.workspace).erased() if load.workspace.vault.exists() else {}
+    gone = open_vault(load.workspace).erased() if _anybody_erased(load.workspace) else {}
     texts = [
         None if raw is None or owner in gone else _clean_raw(raw, ids, names, made)
         for raw, owner in zip(rows["raw"].to_pylist(), owners, strict=True)

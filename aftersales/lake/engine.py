@@ -6,16 +6,18 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import ibis
 import ibis.expr.datatypes as types
 import ibis.expr.types as ir
+import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
-from aftersales.lake.vault import register_unsealing
+from aftersales.lake.vault import unsealed_values
 from aftersales.model.settings import EngineSettings, Workspace
 
 
@@ -60,8 +62,31 @@ def connect(workspace: Workspace) -> Backend:
     """An Ibis connection on an in-memory DuckDB with the workspace's limits, in UTC; it can read sealed text."""
     backend = ibis.duckdb.connect()
     _configure(backend.con, workspace.settings.engine, _spill_folder(workspace))
-    register_unsealing(backend.con, workspace)
+    add_function(backend.con, "unsealed", lambda texts: unsealed_values(workspace, texts), ["VARCHAR"], "VARCHAR")
     return backend
+
+
+def add_function(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    function: Callable[..., list[Any]],
+    arguments: list[str],
+    result: str,
+) -> None:
+    """Give `connection` an SQL function of one or two lists; it is called with some thousand rows at a time.
+
+    The function sees nulls as None and answers with one value a row.
+    """
+    kinds = {"VARCHAR": pa.string(), "BOOLEAN": pa.bool_()}
+
+    def of_one(column: pa.ChunkedArray) -> pa.Array:
+        return pa.array(function(column.to_pylist()), kinds[result])
+
+    def of_two(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array:
+        return pa.array(function(first.to_pylist(), second.to_pylist()), kinds[result])
+
+    made = of_one if len(arguments) == 1 else of_two  # DuckDB counts the arguments of what it is given
+    connection.create_function(name, made, arguments, result, type="arrow", null_handling="special")  # type: ignore[call-overload]
 
 
 STAGING_MEMORY = "1000MB"

@@ -28,13 +28,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from aftersales.model.errors import SettingsError
 from aftersales.model.settings import Workspace
 
 if TYPE_CHECKING:  # the cipher is loaded when the first text needs it
-    import duckdb
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 KEY_VARIABLE = "AFTERSALES_PRIVACY_KEY"
@@ -135,7 +132,8 @@ class Pseudonyms:
 _TABLES = """
 create table if not exists fact (name text primary key, value text not null);
 create table if not exists subject_key (
-    key_id integer primary key autoincrement, subject text not null unique, wrapped blob not null, made_at text not null);
+    key_id integer primary key autoincrement, subject text not null unique, wrapped blob not null,
+    made_at text not null);
 create table if not exists tombstone (
     subject text primary key, key_id integer, erased_at text not null, reason text not null);
 create table if not exists audit (
@@ -174,7 +172,7 @@ class Vault:
                 str(self.path.name),
                 "the privacy key is not the one this vault was made with",
                 rows="no text can be read, and new text must not be sealed with another key",
-                fix=f"give the right key in ${KEY_VARIABLE}, the keyring or privacy.key_file; or restore it from a backup",
+                fix=f"give the right key (${KEY_VARIABLE}, the keyring or privacy.key_file), from a backup if need be",
             )
         return connection
 
@@ -403,16 +401,11 @@ def pseudonyms(workspace: Workspace) -> Pseudonyms:
     return Pseudonyms(master_key(workspace))
 
 
-def register_unsealing(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
-    """Give the connection the SQL function `unsealed(text)`; the vault is opened when the first text is asked for."""
-
-    def unsealed(texts: pa.ChunkedArray) -> pa.Array:
-        values = texts.to_pylist()
-        if not workspace.vault.exists():
-            return pa.array([UNREADABLE if value is not None else None for value in values], pa.string())
-        return pa.array(open_vault(workspace).unseal(values), pa.string())
-
-    connection.create_function("unsealed", unsealed, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[arg-type]
+def unsealed_values(workspace: Workspace, values: Sequence[str | None]) -> list[str | None]:
+    """Plain texts of a column that may be sealed; the vault is opened, never made."""
+    if not workspace.vault.exists():
+        return [UNREADABLE if value is not None and value.startswith(SEAL) else value for value in values]
+    return open_vault(workspace).unseal(values)
 
 
 def readable(column: str) -> str:
