@@ -78,11 +78,11 @@ def keys(workspace: TestWorkspace) -> tuple[int, int]:
 
 WHILE_WRITING = """
 from aftersales.lake import store
-write = store.write_deltalake
+write = store.write_rows
 def full(*given, **more):
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
-    write(*given, **more)
-store.write_deltalake = full
+    return write(*given, **more)
+store.write_rows = full
 """
 WHILE_STAGING = """
 from aftersales.lake import engine
@@ -120,24 +120,14 @@ def test_a_full_disk_ends_in_four_parts_and_the_next_run_completes(
 
 AT = {
     "before the data files": "Store._merge_once = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",
+    "amid the data files": """
+        from aftersales.lake import datafiles
+        described = datafiles._described
+        datafiles._described = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+        """,
     "between data files and commit": """
         from aftersales.lake import store
-        class Killing:
-            def __init__(self, *given, **more):
-                pass
-            def __iter__(self):
-                os.kill(os.getpid(), signal.SIGKILL)
-        inner = ingest.Changes
-        def cut(inserts, closures=None):
-            import pyarrow as pa
-            def some():
-                for number, batch in enumerate(inserts):
-                    if number == 1:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    yield batch
-            return inner(pa.RecordBatchReader.from_batches(inserts.schema, some()), closures)
-        ingest.Changes = cut
-        ingest.MERGE_BATCH = 10_000
+        store._commit = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
         """,
     "between data and quarantine": "ingest.write_quarantine = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",
     "between quarantine and ledger": "ingest.write_ledger = lambda *given: os.kill(os.getpid(), signal.SIGKILL)",

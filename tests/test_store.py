@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from deltalake.exceptions import CommitFailedError
 
 from aftersales.lake import store as store_module
 from aftersales.lake.engine import connect, path_literal
-from aftersales.lake.store import Changes, Store, arrow_schema, data_files
+from aftersales.lake.store import Changes, Store, appended, arrow_schema, data_files, held_rows
 from aftersales.model.errors import SchemaError, SettingsError, SourceError
 from aftersales.model.tables import canonical_table
 
@@ -46,11 +47,8 @@ def commit(
     closures: list[dict[str, Any]] | None = None,
     first: Callable[[DeltaTable], None] = lambda current: None,
 ) -> bool:
-    """Insert rows that are not there by key, close what is named."""
-    closing = None
-    if closures:
-        schema = pa.schema([SCHEMA.field(name) for name in ("ticket_id", "yr", "superseded_at")])
-        closing = table([{name: one[name] for name in schema.names} for one in closures], schema)
+    """Insert rows that are not there by key, close the current version of what is named."""
+    ends = [f"when '{one['ticket_id']}' then timestamptz '{one['superseded_at']}'" for one in closures or []]
 
     def changes(current: DeltaTable) -> Changes | None:
         first(current)
@@ -59,7 +57,13 @@ def commit(
             set(pa.parquet.read_table(list(paths), columns=["ticket_id"])["ticket_id"].to_pylist()) if paths else set()
         )
         new = [one for one in rows if closures or one["ticket_id"] not in there]
-        return Changes(table(new).to_reader(), closing) if new or closures else None
+        if not new and not closures:
+            return None
+        inserts = appended(table(new))
+        end = f"case ticket_id {' '.join(ends)} end"
+        where = f"from {held_rows(paths)} where superseded_at is null and {end} is not null" if ends else ""
+        closing = f"select data_file, file_row, {end} as superseded_at {where}" if ends else None
+        return replace(inserts, closures=closing)
 
     return store.merge("ticket", changes, schema=SCHEMA, key="ticket_id", partition="yr", message={"run": "test"})
 
@@ -134,7 +138,7 @@ def test_who_always_loses_gets_a_four_part_error(tmp_path: Path, monkeypatch: py
     def lose(*_: Any, **__: Any) -> None:
         raise CommitFailedError("Failed to commit transaction")
 
-    monkeypatch.setattr(store_module, "write_deltalake", lose)
+    monkeypatch.setattr(store_module, "_commit", lose)
     monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
     with pytest.raises(
         SourceError, match=r"lake/ticket: other writers committed first 12 times\n  rows : .*\n  fix  : run"

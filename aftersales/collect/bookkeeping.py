@@ -6,6 +6,7 @@ are found unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,14 @@ import pyarrow as pa
 from aftersales.collect.delivery import Delivery, Load, commit_facts
 from aftersales.collect.privacy import protected_raw
 from aftersales.collect.staging import one_row
+from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import literal
-from aftersales.lake.store import SYSTEM_TABLES, Changes
+from aftersales.lake.store import SYSTEM_TABLES, Changes, appended, data_files
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+BATCH = 50_000
 
 
 def known_deliveries(load: Load) -> list[Delivery]:
@@ -57,17 +61,38 @@ def write_quarantine(load: Load, connection: duckdb.DuckDBPyConnection, name: st
                 where _row in (select _row from aside where _raw is null)
             ) as r where r._row = aside._row and aside._raw is null""")
     prefix = f"{load.file.sha256[:32]}/{load.mapping_hash}/{name}/"
-    rows = connection.execute(f"""
+    connection.execute(f"""
+        create or replace temp table set_aside as
         select {literal(prefix)} || _row || '/' || kind as quarantine_id, kind,
                {literal(load.source.name)} as source, {literal(name)} as "table",
                {literal(load.file.name)} as source_file,
                _row as source_row, list_sort(list_distinct(flatten(list(reasons)))) as reasons, any_value(_raw) as raw,
                any_value(_subject) as subject,
                {literal(load.loaded_at.isoformat())}::timestamptz as loaded_at, {literal(load.run_id)} as ingest_run_id
-        from aside left join (select _row, any_value(_subject) as _subject from staged group by _row) using (_row)
-        group by _row, kind order by _row, kind""").to_arrow_table()
-    rows = protected_raw(load, name, rows)
-    add_system_rows(load, "quarantine", rows, "quarantine_id", f"starts_with(quarantine_id, {literal(prefix)})")
+        from aside left join (select _row, any_value(_subject) as _subject from staged
+                              where _row in (select _row from aside) group by _row) using (_row)
+        group by _row, kind order by _row, kind""")
+    _protect(load, connection, name)
+
+    def changes(current: DeltaTable) -> Changes | None:
+        query, paths = "select * from held_back", data_files(current)
+        if paths:
+            there = f"from {parquet_scan(paths)} where starts_with(quarantine_id, {literal(prefix)})"
+            query += f" where quarantine_id not in (select quarantine_id {there})"
+        (new,) = one_row(connection, f"select count(*) from ({query})")
+        return Changes(connection, query) if new else None
+
+    _append(load, "quarantine", "quarantine_id", changes)
+
+
+def _protect(load: Load, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Make `held_back` of `set_aside`, masked and sealed part by part: all rows of a large file may be rejected."""
+    (count,) = one_row(connection, "select count(*) from set_aside")
+    for start in range(0, count, BATCH):
+        part = f"select * from set_aside where rowid >= {start} and rowid < {start + BATCH}"
+        rows = protected_raw(load, name, connection.execute(part).to_arrow_table())  # noqa: F841 - read by DuckDB
+        into = "insert into held_back" if start else "create or replace temp table held_back as"
+        connection.execute(f"{into} select * from rows")
 
 
 def write_ledger(load: Load, ledgers: list[Delivery]) -> None:
@@ -86,6 +111,10 @@ def add_system_rows(load: Load, name: str, rows: pa.Table, key: str, where: str)
     def changes(current: DeltaTable) -> Changes | None:
         there = set(load.store.rows(name, where, columns=key, table=current)[key].to_pylist())
         new = shaped.filter(pa.array([value not in there for value in shaped[key].to_pylist()], pa.bool_()))
-        return Changes(new.to_reader()) if new.num_rows else None
+        return appended(new) if new.num_rows else None
 
-    load.store.merge(name, changes, schema=schema, key=key, partition=None, message=commit_facts(load))
+    _append(load, name, key, changes)
+
+
+def _append(load: Load, name: str, key: str, changes: Callable[[DeltaTable], Changes | None]) -> None:
+    load.store.merge(name, changes, schema=SYSTEM_TABLES[name], key=key, partition=None, message=commit_facts(load))

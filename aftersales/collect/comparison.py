@@ -6,18 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
 
 from aftersales.collect.delivery import Delivery, Load
 from aftersales.collect.mapping import TableMapping
 from aftersales.collect.staging import ONE_A_KEY, filled_columns
 from aftersales.lake.engine import literal, quoted
-from aftersales.lake.store import data_files, parquet_scan
+from aftersales.lake.store import data_files, held_rows
 from aftersales.model.tables import BOOKKEEPING, SITE_PREFIX, Table
 
 if TYPE_CHECKING:
@@ -34,12 +33,14 @@ def compare_with_lake(
 ) -> Delivery:
     """Compare with what the lake holds: make `met` (keys it has: corrected, unchanged, stale, foreign) and count."""
     key, now = quoted(table.key), f"{literal(load.loaded_at.isoformat())}::timestamptz"
-    paths = data_files(current)
+    good = f"select * from staged where _reasons is null {ONE_A_KEY}"
+    paths = _files_with_a_key(connection, data_files(current), key, good)
     if paths:
-        held = pa.schema(current.schema().to_arrow()).names
+        rows = held_rows(paths)
+        held = [name for name, *_ in connection.execute(f"describe select * from {rows}").fetchall()]
         connection.execute(f"""
             create or replace temp table met as
-            select s._id, s._row, s.{key} as k, c.yr as old_year, c.source_system as held_by,
+            select s._id, s._row, c.data_file, c.file_row, c.source_system as held_by,
                    -- a correction is known since its own version or clock when that is later, else since it was loaded
                    coalesce(case when s._version > c.known_at then s._version end,
                             case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
@@ -47,24 +48,34 @@ def compare_with_lake(
                         when not ({_differs(table, mapping, held)}) then 'unchanged'
                         when c.version_at is not null and coalesce(s._version < c.version_at, true) then 'stale'
                         else 'corrected' end as what
-            from (select * from staged where _reasons is null {ONE_A_KEY}) as s
-            join (select * from {parquet_scan(paths)} where superseded_at is null) as c on c.{key} = s.{key}""")
+            from ({good}) as s
+            join (select * from {rows} where superseded_at is null) as c on c.{key} = s.{key}""")
     else:
         connection.execute(
-            "create or replace temp table met (_id bigint, _row bigint, k varchar, old_year varchar, "
+            "create or replace temp table met (_id bigint, _row bigint, data_file varchar, file_row bigint, "
             "held_by varchar, corrected_at timestamptz, what varchar)"
         )
     met = dict(connection.execute("select what, count(*) from met group by what").fetchall())
-    good = ledger.rows_read - ledger.rejected - ledger.duplicate
+    count = ledger.rows_read - ledger.rejected - ledger.duplicate
     corrected, foreign = met.get("corrected", 0), met.get("foreign", 0)
     return replace(
         ledger,
-        accepted=good - foreign,
+        accepted=count - foreign,
         rejected=ledger.rejected + foreign,
-        inserted=good - sum(met.values()),
+        inserted=count - sum(met.values()),
         corrected=corrected,
         unchanged=met.get("unchanged", 0) + met.get("stale", 0),
     )
+
+
+def _files_with_a_key(connection: duckdb.DuckDBPyConnection, paths: Sequence[str], key: str, staged: str) -> list[str]:
+    """The data files with a current row of a staged key: only these are read in full."""
+    if not paths:
+        return []
+    found = connection.execute(f"""
+        select distinct data_file from {held_rows(paths)}
+        where superseded_at is null and {key} in (select {key} from ({staged})) order by data_file""")
+    return [path for (path,) in found.fetchall()]
 
 
 def inserts_query(load: Load, table: Table, mapping: TableMapping) -> str:
@@ -91,12 +102,9 @@ def inserts_query(load: Load, table: Table, mapping: TableMapping) -> str:
     )
 
 
-def closures_query(table: Table) -> str:
-    """SELECT of the versions that a correction ends."""
-    return (
-        f"select k as {quoted(table.key)}, old_year as yr, corrected_at as superseded_at "
-        "from met where what = 'corrected'"
-    )
+def closures_query() -> str:
+    """SELECT of where the versions lie that a correction ends, and since when."""
+    return "select data_file, file_row, corrected_at as superseded_at from met where what = 'corrected'"
 
 
 def _differs(table: Table, mapping: TableMapping, lake_columns: Iterable[str]) -> str:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "ingest_source"]
 
-MERGE_BATCH = 50_000
-
 
 def ingest_source(
     workspace: Workspace,
@@ -144,8 +142,7 @@ def _load_table(load: Load, connection: duckdb.DuckDBPyConnection, name: str, ma
         final = compare_with_lake(load, connection, staged, table, mapping, current)
         if final.inserted + final.corrected == 0:
             return None
-        closures = connection.execute(closures_query(table)).to_arrow_table() if final.corrected else None
-        return Changes(connection.execute(inserts_query(load, table, mapping)).to_arrow_reader(MERGE_BATCH), closures)
+        return Changes(connection, inserts_query(load, table, mapping), closures_query() if final.corrected else None)
 
     check_unchanged(load.file)
     site = [column for column in mapping.columns if column.startswith(SITE_PREFIX)]

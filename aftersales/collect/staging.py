@@ -103,10 +103,7 @@ def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: 
     connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
     stage(offered)
     connection.execute(f"set threads={threads}")
-    connection.execute(
-        f"create or replace temp view staged as "
-        f"select {'rowid' if mapping.split else '_row'} as _id, * from staged_rows"
-    )
+    connection.execute("create or replace temp view staged as select rowid + 1 as _id, * from staged_rows")
 
 
 def _told(load: Load) -> dict[str, str]:

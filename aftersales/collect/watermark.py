@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from aftersales.collect.landing import Cursor, Receipt
 from aftersales.lake.engine import literal
-from aftersales.lake.store import SYSTEM_TABLES, Changes, Store
+from aftersales.lake.store import SYSTEM_TABLES, Changes, Store, appended
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -60,7 +60,7 @@ def move_watermark(store: Store, source: str, receipt: Receipt, moved_at: dt.dat
             return None
         if now is not None and (now.cursor, now.stream) == (receipt.cursor, receipt.stream):
             return None
-        return Changes(pa.Table.from_pylist([row], schema).to_reader())
+        return appended(pa.Table.from_pylist([row], schema))
 
     facts = {"source": source, "file": receipt.file}
     return store.merge("watermark", changes, schema=schema, key="watermark_id", partition=None, message=facts)

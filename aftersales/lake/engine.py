@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import ibis
-import ibis.expr.datatypes as types
-import ibis.expr.types as ir
 import pyarrow as pa
-from ibis.backends.duckdb import Backend
 
 from aftersales.lake.vault import unsealed_values
 from aftersales.model.settings import EngineSettings, Workspace
+
+if TYPE_CHECKING:  # a third of the start of a load that has nothing to do
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
 
 
 def quoted(name: str) -> str:
@@ -48,18 +49,28 @@ def _configure(connection: duckdb.DuckDBPyConnection, settings: EngineSettings, 
         connection.execute(f"set threads={settings.threads}")
 
 
-@ibis.udf.scalar.builtin(name="timezone", signature=((types.string, types.Timestamp("UTC")), types.timestamp))
-def _in_zone(zone, moment):  # type: ignore[no-untyped-def]
-    """The engine's own function: an instant as the clock of `zone` shows it."""
+@functools.cache
+def _in_zone() -> Any:
+    """The engine's own function: an instant as the clock of a zone shows it."""
+    import ibis
+    import ibis.expr.datatypes as types
+
+    @ibis.udf.scalar.builtin(name="timezone", signature=((types.string, types.Timestamp("UTC")), types.timestamp))
+    def in_zone(zone, moment):  # type: ignore[no-untyped-def]
+        """An instant as the clock of `zone` shows it."""
+
+    return in_zone
 
 
 def site_time(instants: ir.TimestampValue, zone: str) -> ir.TimestampValue:
     """Instants as the clock of `zone` shows them: days, months and hours of the day are read off that clock."""
-    return instants if zone == "UTC" else _in_zone(zone, instants)
+    return instants if zone == "UTC" else _in_zone()(zone, instants)
 
 
 def connect(workspace: Workspace) -> Backend:
     """An Ibis connection on an in-memory DuckDB with the workspace's limits, in UTC; it can read sealed text."""
+    import ibis
+
     backend = ibis.duckdb.connect()
     _configure(backend.con, workspace.settings.engine, _spill_folder(workspace))
     add_function(backend.con, "unsealed", lambda texts: unsealed_values(workspace, texts), ["VARCHAR"], "VARCHAR")

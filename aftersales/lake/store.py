@@ -4,7 +4,8 @@ A row is never overwritten. A corrected row is a new version of its key; the old
 "now" is every row that is not superseded, and `as_of(t)` every row that was known and not yet superseded at t.
 
 Two sets of rows go to a table in one commit: *inserts*, and *closures* that set `superseded_at` on the current version
-of a key. A commit either happened or did not; readers never wait.
+of a key. The engine writes the data files: new ones for the inserts, and the files that hold a closed version once
+more. Then one commit names them all. It either happened or did not; readers never wait.
 """
 
 from __future__ import annotations
@@ -16,27 +17,34 @@ import os
 import random
 import time
 import urllib.parse
+import uuid
 import zoneinfo
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import ibis
-import ibis.expr.types as ir
 import pyarrow as pa
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from ibis.backends.duckdb import Backend
+from deltalake.transaction import AddAction, RemoveAction
 
-from aftersales.lake.engine import literal, path_literal, quoted, site_time
+from aftersales.lake.datafiles import ROWS_PER_FILE, DataFile, TableFolder, parquet_scan, write_files, write_rows
+from aftersales.lake.engine import quoted, site_time
 from aftersales.lake.vault import readable
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
 from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, Table, canonical_tables
 
 if TYPE_CHECKING:
+    import ibis
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
+
     from aftersales.lake.access import Access
+
+    Unseal = Callable[[Backend, str, ibis.Table, tuple[str, ...]], ibis.Table]
+    """Rows of a table with these of its free texts in plain words; the others stay as they are."""
 
 try:
     import fcntl
@@ -81,18 +89,6 @@ partitions they touch. So a key classified as new cannot have been written in be
 KEEP_VERSIONS = {"delta.logRetentionDuration": "interval 3650 days"}  # reports cite versions
 
 
-def _writer(schema: pa.Schema) -> WriterProperties:
-    """Small row groups, little memory; a dictionary only where values repeat (building one costs half the write)."""
-    repeating = {
-        name for table in canonical_tables().values() for name, spec in table.columns.items() if spec.type == "cat"
-    }
-    repeating |= {"yr", "source_system", "source_file", "ingest_run_id", "kind", "source", "table"}
-    plain = {name: ColumnProperties(dictionary_enabled=False) for name in schema.names if name not in repeating}
-    return WriterProperties(
-        compression="ZSTD", compression_level=1, max_row_group_size=100_000, column_properties=plain
-    )
-
-
 def arrow_schema(table: Table, site_columns: list[str] | None = None) -> pa.Schema:
     """Columns of a canonical table in the lake: its own, the site's (`x_...`), the bookkeeping."""
     names = [*table.columns, *sorted(site_columns or []), *BOOKKEEPING]
@@ -112,10 +108,22 @@ def with_retry(action: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a load commits to a table: rows to insert, and keys (with `yr`) whose current version ends."""
+    """What a load commits to a table, as queries on a connection that the store runs."""
 
-    inserts: pa.RecordBatchReader
-    closures: pa.Table | None = None
+    connection: duckdb.DuckDBPyConnection
+    inserts: str | None = None
+    """SELECT of rows with the columns of the table."""
+    closures: str | None = None
+    """SELECT `data_file`, `file_row`, `superseded_at`: where the versions that end lie (as `held_rows` tells), and
+    when they end."""
+
+
+def appended(rows: pa.Table) -> Changes:
+    """Changes that only add these rows."""
+    connection = duckdb.connect()
+    connection.execute("set TimeZone='UTC'")
+    connection.register("rows_to_append", rows)
+    return Changes(connection, "select * from rows_to_append")
 
 
 @dataclass(frozen=True)
@@ -225,20 +233,24 @@ class Snapshot:
         if name not in SYSTEM_TABLES and name not in canonical_tables():
             raise SchemaError(name, "no such table", rows=known_names(canonical_tables()), fix="use one of them")
         if not self._has_files(name):
+            import ibis
+
             schema = self.tables[name][2] if name in self.tables else _schema_of(name)
             return ibis.memtable(schema.empty_table())
         version, uris, schema = self.tables[name]
         files = hashlib.md5("".join(uris).encode()).hexdigest()[:8]  # two lakes may share a connection
         view = f"lake_{name}_v{version}_{files}"
         if view not in self.connection.list_tables():
-            later = _absent_columns(name, schema)
-            plain = f"create or replace temp view {view} as select *{later} from {parquet_scan(uris)}"
-            self._make_view(plain, name, schema)
+            plain = f"create or replace temp view {view} as select * from {parquet_scan(uris)}"
+            self.connection.raw_sql(plain)
+            there = self.connection.table(view).columns
+            absent = _absent_columns([schema, _schema_of(name)], there)
+            self._make_view(plain.replace("select *", f"select *{absent}", 1), name, there)
         return self.connection.table(view)
 
-    def _make_view(self, statement: str, name: str, schema: pa.Schema) -> None:
+    def _make_view(self, statement: str, name: str, there: Sequence[str]) -> None:
         """Sealed texts come out plain; a query that does not name their column does not open them."""
-        texts = [column for column in _text_columns(name) if column in schema.names]
+        texts = [column for column in _text_columns(name) if column in there]
         replaced = ", ".join(f"{readable(quoted(column))} as {quoted(column)}" for column in texts)
         try:
             self.connection.raw_sql(
@@ -259,11 +271,11 @@ def _text_columns(name: str) -> list[str]:
     return [column for column, spec in canonical_tables()[name].columns.items() if spec.type in ("text", "str")]
 
 
-def _absent_columns(name: str, schema: pa.Schema) -> str:
-    """Columns a table has been given since it was written, as nulls."""
-    absent = [field for field in _schema_of(name) if field.name not in schema.names]
+def _absent_columns(schemas: Iterable[pa.Schema], there: Sequence[str]) -> str:
+    """Columns a table has been given since its files were written, as nulls."""
+    absent = {field.name: field.type for schema in schemas for field in schema if field.name not in there}
     types = {kind: SQL_TYPES[word] for word, kind in ARROW_TYPES.items()} | {pa.list_(pa.string()): "VARCHAR[]"}
-    return "".join(f', null::{types[field.type]} as "{field.name}"' for field in absent)
+    return "".join(f", null::{types.get(kind, 'VARCHAR')} as {quoted(name)}" for name, kind in absent.items())
 
 
 def data_files(table: DeltaTable) -> tuple[str, ...]:
@@ -271,14 +283,16 @@ def data_files(table: DeltaTable) -> tuple[str, ...]:
     return tuple(sorted(urllib.parse.unquote(uri) for uri in table.file_uris()))
 
 
-def parquet_scan(paths: tuple[str, ...]) -> str:
-    """SQL that reads Delta's data files; columns added later are null in older files."""
-    files = ", ".join(path_literal(path) for path in paths)
-    return f"read_parquet([{files}], union_by_name=true, hive_partitioning=true, hive_types_autocast=false)"
+def held_rows(paths: Sequence[str]) -> str:
+    """SQL that reads the rows of data files with the place of each: `data_file`, `file_row`."""
+    scan = parquet_scan(paths, ", filename='data_file', file_row_number=true")
+    return f"(select * rename (file_row_number as file_row) from {scan})"
 
 
 def _times_until(table: ibis.Table, spec: Table, as_of: dt.datetime, today: dt.date) -> ibis.Table:
     """`table` with every event time after `as_of` blanked: it had not happened yet."""
+    import ibis
+
     hidden = {}
     for name, column in spec.columns.items():
         if column.clock == "E" and name in table.columns:
@@ -412,7 +426,7 @@ class Store:
                 rows=_first_line(error),
                 fix="run the command again when the other load has ended",
             ) from error
-        except (OSError, DeltaError, pa.ArrowException) as error:
+        except (OSError, DeltaError, pa.ArrowException, duckdb.IOException) as error:
             raise _not_written(name, error) from error
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # what delta-rs makes of a failure it did not expect
@@ -433,23 +447,43 @@ class Store:
         wanted = changes(current)
         if wanted is None:
             return False
-        commit = CommitProperties(
-            custom_metadata=dict(message),
-            max_commit_retries=0,
-            app_transactions=[Transaction(WRITER, current.version() + 1)],
-        )
-        if wanted.closures is None or not wanted.closures.num_rows:
-            write_deltalake(
-                current,
-                wanted.inserts,
-                mode="append",
-                schema_mode="merge",
-                writer_properties=_writer(wanted.inserts.schema),
-                commit_properties=commit,
-            )
-        else:
-            _merge_into(current, wanted, key, partition, commit)
+        current = self._extended(name, current, schema)
+        with self._new_files(name) as mark:
+            table = TableFolder(self.path(name).resolve(), pa.schema(current.schema().to_arrow()), key, partition)
+            added = write_rows(wanted.connection, wanted.inserts, table, mark) if wanted.inserts else []
+            removed: list[DataFile] = []
+            if wanted.closures is not None:
+                removed, closed = _with_closures(wanted, current, table, mark)
+                added += closed
+            _commit(current, added, removed, message, partition)
         return True
+
+    @contextlib.contextmanager
+    def _new_files(self, name: str) -> Iterator[str]:
+        """The mark of files about to be written; they are removed again unless a commit named them."""
+        mark = f"part-{uuid.uuid4().hex}"
+        try:
+            yield mark
+        except BaseException:
+            with contextlib.suppress(Exception):  # what cannot be removed now, `maintain` removes
+                named = set(data_files(self.open(name)))
+                for path in self.path(name).resolve().rglob(f"{mark}-*"):
+                    if str(path) not in named:
+                        path.unlink(missing_ok=True)
+            raise
+
+    def _extended(self, name: str, current: DeltaTable, schema: pa.Schema) -> DeltaTable:
+        """The table with every column of `schema`; a column it lacks is added, empty in the rows it has."""
+        there = set(pa.schema(current.schema().to_arrow()).names)
+        absent = [column for column in Schema.from_arrow(schema).fields if column.name not in there]
+        if not absent:
+            return current
+        before = current.version()
+        current.alter.add_columns(absent, commit_properties=_only_after(current, {}))
+        extended = self.open(name)
+        if extended.version() != before + 1:
+            raise CommitFailedError("another writer committed while a column was added")
+        return extended
 
     def _create(self, name: str, schema: pa.Schema, partition: str | None) -> DeltaTable:
         self.path(name).mkdir(parents=True, exist_ok=True)
@@ -463,6 +497,85 @@ class Store:
         return self.open(name)
 
 
+def _only_after(current: DeltaTable, message: Mapping[str, str]) -> CommitProperties:
+    """A commit that fails when another one came after the version it was made from."""
+    return CommitProperties(
+        custom_metadata=dict(message),
+        max_commit_retries=0,
+        app_transactions=[Transaction(WRITER, current.version() + 1)],
+    )
+
+
+def _commit(
+    current: DeltaTable,
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+    message: Mapping[str, str],
+    partition: str | None,
+    *,
+    changes_data: bool = True,
+) -> None:
+    """Name the new files, and drop the replaced ones, in one version."""
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(file.path, file.size, file.partition, file.written_ms, changes_data, file.stats) for file in added
+    ]
+    actions += [
+        RemoveAction(file.path, changes_data, now, size=file.size, partition_values=dict(file.partition))
+        for file in removed
+    ]
+    current.create_write_transaction(
+        actions,
+        "append",
+        current.schema(),
+        [partition] if partition else None,
+        commit_properties=_only_after(current, message),
+    )
+
+
+def _named_files(current: DeltaTable, folder: Path) -> dict[str, DataFile]:
+    """Every data file of a version, by its path on disk."""
+    found = {}
+    for action in pa.table(current.get_add_actions()).to_pylist():
+        path = urllib.parse.unquote(action["path"])
+        partition = action.get("partition") or {}
+        found[str(folder / path)] = DataFile(path, action["size_bytes"], action["num_records"] or 0, partition)
+    return found
+
+
+def _bins(files: Sequence[DataFile]) -> list[list[DataFile]]:
+    """Files of one partition together, up to the rows of one file."""
+    bins: list[list[DataFile]] = []
+    for file in sorted(files, key=lambda file: file.path):
+        last = bins[-1] if bins else []
+        fits = sum(one.rows for one in last) + file.rows <= ROWS_PER_FILE
+        if last and last[0].partition == file.partition and fits:
+            last.append(file)
+        else:
+            bins.append([file])
+    return bins
+
+
+def _with_closures(
+    wanted: Changes, current: DeltaTable, table: TableFolder, mark: str
+) -> tuple[list[DataFile], list[DataFile]]:
+    """The files that hold a version that ends, and those that take their place: the same rows, that version closed."""
+    connection = wanted.connection
+    connection.execute(f"create or replace temp table closing as {wanted.closures}")
+    paths = connection.execute("select distinct data_file from closing").fetchall()
+    known = _named_files(current, table.path)
+    replaced = [known[path] for (path,) in paths]
+    written: list[DataFile] = []
+    for files in _bins(replaced):
+        rows = held_rows([str(table.path / file.path) for file in files])
+        left_out = ", ".join(quoted(name) for name in ("data_file", "file_row", *files[0].partition))
+        query = f"""
+            select c.* exclude ({left_out}) replace (coalesce(e.superseded_at, c.superseded_at) as superseded_at)
+            from {rows} as c left join closing as e on e.data_file = c.data_file and e.file_row = c.file_row"""
+        written += write_files(connection, query, table, files[0].partition, mark)
+    return replaced, written
+
+
 @contextlib.contextmanager
 def _one_writer(lock: Path) -> Iterator[None]:
     """Writers of one table wait for each other on this machine; a killed one lets go by itself."""
@@ -471,40 +584,6 @@ def _one_writer(lock: Path) -> Iterator[None]:
         if fcntl is not None:  # elsewhere the commit's own check decides
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _merge_into(
-    current: DeltaTable, changes: Changes, key: str, partition: str | None, commit: CommitProperties
-) -> None:
-    inserts = changes.inserts.read_all()
-    columns = inserts.schema.names
-    parts = [(inserts, False), (changes.closures, True)]
-    rows = pa.concat_tables(
-        [
-            part.append_column("_closes", pa.repeat(pa.scalar(closes), len(part)))
-            for part, closes in parts
-            if part is not None
-        ],
-        promote_options="default",
-    )
-    predicate = f't."{key}" = s."{key}" and s._closes and t.superseded_at is null'
-    if partition:
-        values = ", ".join(literal(value) for value in sorted(set(rows[partition].to_pylist())))
-        predicate += f" and t.{partition} = s.{partition} and t.{partition} in ({values})"
-    (
-        current.merge(
-            rows,
-            predicate,
-            source_alias="s",
-            target_alias="t",
-            merge_schema=True,
-            commit_properties=commit,
-            writer_properties=_writer(inserts.schema),
-        )
-        .when_matched_update({"superseded_at": "s.superseded_at"})
-        .when_not_matched_insert({f'"{name}"': f's."{name}"' for name in columns}, predicate="not s._closes")
-        .execute()
-    )
 
 
 def _first_line(error: BaseException) -> str:
