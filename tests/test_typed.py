@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from aftersales.collect.mapping import ColumnSpec, Source
+from aftersales.collect.mapping import Code, ColumnSpec, Source
 from aftersales.collect.typed import MACROS, typed_query
 from aftersales.model.tables import canonical_table
 
@@ -33,7 +33,7 @@ def typed(source_: Source, raw: dict[str, list[str | None]]) -> list[dict[str, A
             **{column: pa.array(values, pa.string()) for column, values in raw.items()},
         }
     )
-    lists = {spec.map_file: {"Alt": "old"} for spec in mapping.columns.values() if spec.map_file}
+    lists = {spec.map_file: [Code("Alt", "old")] for spec in mapping.columns.values() if spec.map_file}
     with duckdb.connect() as connection:
         connection.execute("set TimeZone='UTC'")
         connection.execute(MACROS)

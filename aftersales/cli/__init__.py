@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from aftersales.cli import action, collect, duplicates, metric, report, serving, workspace
+from aftersales.cli import action, collect, duplicates, metric, quality, report, serving, workspace
 from aftersales.cli.console import err
 from aftersales.model.errors import AftersalesError
 
@@ -22,11 +22,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="After-sales data goes in; out comes the one thing to fix next, why, and the proof that it worked.",
 )
-for commands in (workspace, collect):
+for commands in (workspace, collect, quality):
     app.add_typer(commands.app)
 app.add_typer(metric.app, name="metric")
 app.add_typer(action.app, name="action")
 app.add_typer(duplicates.app, name="duplicates")
+app.add_typer(quality.codes_app, name="codes")
 app.add_typer(report.app, name="report")
 app.add_typer(serving.app)
 

@@ -91,7 +91,12 @@ def pinned_lake(workspace: Workspace, as_of: str = "") -> Iterator[tuple[Snapsho
     moment = workspace.end_of_day(as_of or workspace.settings.as_of)
     try:
         yield (
-            Store(workspace.lake).pin(connection, as_of=moment, time_zone=workspace.settings.time_zone),
+            Store(workspace.lake).pin(
+                connection,
+                as_of=moment,
+                time_zone=workspace.settings.time_zone,
+                gates=workspace.settings.quality.gates,
+            ),
             moment or now(),
         )
     finally:

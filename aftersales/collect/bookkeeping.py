@@ -1,4 +1,5 @@
-"""What a load leaves in the lake's own tables: the rows set aside (`quarantine`) and the ledger (`delivery`).
+"""What a load leaves in the lake's own tables: the rows set aside (`quarantine`), what was measured
+(`quality`, `unmapped`) and the ledger (`delivery`).
 
 The ledger row is written last: a killed load has none, so the next run does the file again, and rows that had arrived
 are found unchanged.
@@ -6,9 +7,10 @@ are found unchanged.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -38,7 +40,7 @@ def known_deliveries(load: Load) -> list[Delivery]:
     by_table = {row["table"]: row for row in rows}
     if set(by_table) != set(load.source.tables):
         return []
-    names = [name for name in Delivery.__dataclass_fields__ if name != "skipped"]
+    names = [name for name in Delivery.__dataclass_fields__ if name in rows[0] and name != "skipped"]
     return [Delivery(**{name: by_table[table][name] for name in names}, skipped=True) for table in load.source.tables]
 
 
@@ -93,6 +95,36 @@ def _protect(load: Load, connection: duckdb.DuckDBPyConnection, name: str) -> No
         rows = protected_raw(load, name, connection.execute(part).to_arrow_table())  # noqa: F841 - read by DuckDB
         into = "insert into held_back" if start else "create or replace temp table held_back as"
         connection.execute(f"{into} select * from rows")
+
+
+def known_until(load: Load) -> dt.datetime | None:
+    """The newest moment known from other deliveries of the source."""
+    if not load.store.exists("delivery"):
+        return None
+    where = f"source = {literal(load.source.name)} and place = 0 and sha256 <> {literal(load.file.sha256)}"
+    moments = load.store.rows("delivery", where, columns="newest_known_at")["newest_known_at"].to_pylist()
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def write_measured(load: Load, measured: list[dict[str, Any]], lacking: list[dict[str, Any]]) -> None:
+    """Keep what was measured on the delivery (`quality`), and the values its code lists lack (`unmapped`)."""
+    common = {
+        "source_file": load.file.name,
+        "sha256": load.file.sha256,
+        "mapping_hash": load.mapping_hash,
+        "loaded_at": load.loaded_at,
+        "ingest_run_id": load.run_id,
+    }
+    parts = (("quality", measured, ("dimension", "column")), ("unmapped", lacking, ("column", "value")))
+    for name, found, keys in parts:
+        if not found:
+            continue
+        id_ = f"{name}_id"
+        records = [
+            {id_: "/".join([load.run_id, row["table"], *(row[key] for key in keys)]), **row, **common} for row in found
+        ]
+        rows = pa.Table.from_pylist(records, SYSTEM_TABLES[name])
+        add_system_rows(load, name, rows, id_, f"ingest_run_id = {literal(load.run_id)}")
 
 
 def write_ledger(load: Load, ledgers: list[Delivery]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from aftersales.collect.checks import TableChecks
 from aftersales.collect.connectors.files import ReceivedFile
-from aftersales.collect.mapping import Source
+from aftersales.collect.mapping import Code, Source
 from aftersales.lake.store import Store
 from aftersales.model.settings import Workspace
 
@@ -39,6 +40,8 @@ class Delivery:
     loaded_at: dt.datetime | None = None
     seconds: float = 0.0
     ingest_run_id: str = ""
+    replay_run_id: str = ""
+    """The run that mapped rows of the quarantine again, when the counts include them."""
     skipped: bool = False
 
     def record(self) -> dict[str, Any]:
@@ -61,9 +64,10 @@ class Load:
     source: Source
     file: ReceivedFile
     mapping_hash: str
-    code_lists: Mapping[str, Mapping[str, str]]
+    code_lists: Mapping[str, Sequence[Code]]
     run_id: str
     loaded_at: dt.datetime
+    checks: Mapping[str, TableChecks]
 
 
 def commit_facts(load: Load) -> dict[str, str]:

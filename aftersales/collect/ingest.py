@@ -17,13 +17,21 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from aftersales.collect.bookkeeping import known_deliveries, write_ledger, write_quarantine
+from aftersales.collect.bookkeeping import (
+    known_deliveries,
+    known_until,
+    write_ledger,
+    write_measured,
+    write_quarantine,
+)
+from aftersales.collect.checks import expected_columns, table_checks
 from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query
 from aftersales.collect.connectors.files import check_unchanged, examine, load_raw, matching_files, received_files
 from aftersales.collect.delivery import Delivery, Load, commit_facts
 from aftersales.collect.fetch import Report, delivered_files
-from aftersales.collect.mapping import Source, TableMapping, read_code_list
+from aftersales.collect.mapping import Source, TableMapping, read_code_lists
 from aftersales.collect.privacy import install_privacy
+from aftersales.collect.quality import delivery_facts, unmapped_values
 from aftersales.collect.staging import stage_table
 from aftersales.collect.typed import MACROS
 from aftersales.lake.engine import scratch_folder, staging
@@ -64,12 +72,7 @@ def ingest_source(
     """
     source = source.model_copy(update={"files": files}) if files else source
     store = Store(workspace.lake)
-    code_lists = {
-        spec.map_file: read_code_list(workspace, spec.map_file)
-        for mapping in source.tables.values()
-        for spec in mapping.columns.values()
-        if spec.map_file
-    }
+    code_lists, checks = read_code_lists(workspace, source), table_checks(workspace)
     mapping_hash = source.fingerprint(workspace)
     fetched = delivered_files(workspace, store, source, report=report)
     paths = matching_files(source, workspace.root) if files else fetched
@@ -83,6 +86,7 @@ def ingest_source(
             code_lists,
             uuid.uuid4().hex[:12],
             loaded_at or dt.datetime.now(dt.UTC),
+            checks,
         )
         known = known_deliveries(load)
         yield known if known else _ingest_file(replace(load, file=examine(load.file, source)))
@@ -95,9 +99,16 @@ def _ingest_file(load: Load) -> list[Delivery]:
             install_privacy(connection, load.workspace)
             columns = load_raw(connection, load.file, load.source, scratch)
             _check_columns(load, columns)
-            ledgers = [_load_table(load, connection, name, mapping) for name, mapping in load.source.tables.items()]
+            ledgers, measured, lacking = [], [], []
+            since = known_until(load)
+            for name, mapping in load.source.tables.items():
+                ledgers.append(_load_table(load, connection, name, mapping))
+                expected = expected_columns(load.checks[name], load.source, name)
+                measured += delivery_facts(connection, load.source, name, expected, since)
+                lacking += unmapped_values(connection, load.source, name)
     except (duckdb.Error, OSError) as error:
         raise _not_staged(load, error) from error
+    write_measured(load, measured, lacking)
     write_ledger(load, ledgers)
     return ledgers
 

@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +84,9 @@ class ColumnSpec(Document):
     format: list[str] = Field(default=[], description="strptime formats, or iso, epoch_s, epoch_ms, json_date")
     time_zone: TimeZone | None = None
     map: dict[str, str] = {}
-    map_file: str | None = Field(default=None, description="CSV with the columns source_value, target_value")
+    map_file: str | None = Field(
+        default=None, description="CSV with source_value, target_value and, where meanings change, valid_from, valid_to"
+    )
     otherwise: Literal["reject", "keep", "blank"] = Field(default="reject", description="Values the map lacks")
     case: Literal["lower", "upper"] | None = None
     prefix: str = ""
@@ -276,7 +279,7 @@ class Source(Document):
         digest = hashlib.sha256(self.model_dump_json(exclude=apart, exclude_defaults=True).encode())
         for spec in self._specs():
             if spec.map_file:
-                digest.update(repr(sorted(read_code_list(workspace, spec.map_file).items())).encode())
+                digest.update(repr(sorted(read_code_list(workspace, spec.map_file))).encode())
         return digest.hexdigest()[:16]
 
     def _specs(self) -> list[ColumnSpec]:
@@ -483,18 +486,40 @@ def catalogue(workspace: Workspace) -> dict[str, Source]:
     return {name: read_source(path, workspace) for name, path in paths.items() if not wanted or name in wanted}
 
 
-def read_code_list(workspace: Workspace, name: str) -> dict[str, str]:
-    """A code list of `data/reference/`: source value -> target value.
+@dataclass(frozen=True, order=True)
+class Code:
+    """One line of a code list: a value of the source, its meaning, and the first and last day on which it holds."""
+
+    source_value: str
+    target_value: str
+    valid_from: dt.date = dt.date.min
+    valid_to: dt.date = dt.date.max
+
+    @property
+    def is_dated(self) -> bool:
+        return self.valid_from > dt.date.min or self.valid_to < dt.date.max
+
+    def contradicts(self, other: Code) -> bool:
+        """Whether both hold on some day and give the value different meanings."""
+        overlap = self.valid_from <= other.valid_to and other.valid_from <= self.valid_to
+        return overlap and self.target_value != other.target_value
+
+
+def read_code_list(workspace: Workspace, name: str) -> list[Code]:
+    """A code list of `data/reference/`, in the order of the file.
+
+    Columns: source_value, target_value, and, where meanings change, valid_from and valid_to (YYYY-MM-DD, both days
+    included, empty: always). Which line counts is judged by the day of the table's clock.
 
     Raises
     ------
     SettingsError
-        No such file, not UTF-8, it lacks the two columns, or gives one value two meanings.
+        No such file, not UTF-8, it lacks the two columns, a day is none, or a value has two meanings on one day.
     """
     try:
         with (workspace.root / name).open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            rows = [(row.get("source_value") or "", row.get("target_value") or "") for row in reader]
+            lines = [(reader.line_num, row) for row in reader]
             header = reader.fieldnames or []
     except OSError as error:
         raise SettingsError(
@@ -506,13 +531,48 @@ def read_code_list(workspace: Workspace, name: str) -> dict[str, str]:
         raise SettingsError(
             name, "lacks the columns source_value, target_value", rows=", ".join(header), fix="name the two columns so"
         )
-    meanings: dict[str, str] = {}
-    twice = [value for value, target in rows if meanings.setdefault(folded(value), target) != target]
-    if twice:
+    codes = [(number, _code(name, number, row)) for number, row in lines]
+    if twice := _contradictions(codes):
         raise SettingsError(
             name,
-            f"{len(twice)} source values have two meanings (case and width do not count)",
+            f"{len(twice)} source values have two meanings on one day (case and width do not count)",
             rows=", ".join(twice[:10]),
-            fix="leave one line for each of them",
+            fix="leave one line for each of them, or give them days that do not overlap",
         )
-    return dict(rows)
+    return [code for _, code in codes]
+
+
+def read_code_lists(workspace: Workspace, source: Source) -> dict[str, list[Code]]:
+    """Every code list the source names, by its file."""
+    specs = [spec for mapping in source.tables.values() for spec in mapping.columns.values()]
+    return {spec.map_file: read_code_list(workspace, spec.map_file) for spec in specs if spec.map_file}
+
+
+def _code(name: str, line: int, row: dict[str, str | None]) -> Code:
+    days = {}
+    for key in ("valid_from", "valid_to"):
+        if text := (row.get(key) or "").strip():
+            try:
+                days[key] = dt.date.fromisoformat(text)
+            except ValueError:
+                raise SettingsError(
+                    f"{name}, line {line}", f"{key} '{text}' is no day", fix="write YYYY-MM-DD, or leave it empty"
+                ) from None
+    code = Code(row.get("source_value") or "", row.get("target_value") or "", **days)
+    if code.valid_to < code.valid_from:
+        raise SettingsError(
+            f"{name}, line {line}", f"ends {code.valid_to} before it begins {code.valid_from}", fix="mend the two days"
+        )
+    return code
+
+
+def _contradictions(codes: list[tuple[int, Code]]) -> list[str]:
+    """`value (lines 2, 7)` for every two lines that say different things about one value on one day."""
+    meanings: dict[str, list[tuple[int, Code]]] = {}
+    found = []
+    for line, code in codes:
+        seen = meanings.setdefault(folded(code.source_value), [])
+        if other := next((number for number, known in seen if known.contradicts(code)), None):
+            found.append(f"{code.source_value} (lines {other}, {line})")
+        seen.append((line, code))
+    return found

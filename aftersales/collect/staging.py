@@ -5,7 +5,7 @@ What the steps after this one read:
 - `staged`: one row per typed row, with `_id` (one per row), `_row` (row of the file), `_version`, `_reasons` (why it
   is rejected, or null), `_set_aside` (why values were blanked, or null), `_raw` (its text where one of both is there),
   `_subject` (whose row it is); personal values are pseudonymised, masked and sealed by then;
-- `repeated`: rows of one key; `place` 1 is the one that counts.
+- `repeated`: rows of one key; `place` 1 is the one that counts, `is_copy` says that it is not just an older state.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def stage_table(
         create or replace temp table repeated as
         with many as (select {key} as k from staged where _reasons is null group by all having count(*) > 1)
         select _id, _row, row_number() over {newest_first} as place,
-               content is distinct from first_value(content) over {newest_first} as differs
+               content is distinct from first_value(content) over {newest_first} as differs,
+               place > 1 and _version is not distinct from lag(_version) over {newest_first} as is_copy
         from (select _id, _row, _version, {key}, {content} as content from staged
               where _reasons is null and {key} in (select k from many))""")
     read, rejected, set_aside, newest_us = one_row(

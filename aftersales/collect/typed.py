@@ -26,6 +26,7 @@ from aftersales.collect.mapping import (
     SHEET,
     TRUE_WORDS,
     WIDE,
+    Code,
     ColumnSpec,
     Source,
     TableMapping,
@@ -80,10 +81,15 @@ class _Field:
     spec: ColumnSpec
     column: Column
     zone: str
-    codes: Mapping[str, str]
+    codes: Sequence[Code]
     required: bool
     twin: str
     """The first field with the same text, type and rules; the steps are done once for both."""
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether a code list decides its value; an empty list knows no value."""
+        return bool(self.codes) or self.spec.map_file is not None
 
     def at(self, step: str) -> str:
         """The column that holds this field after a step."""
@@ -108,7 +114,7 @@ def typed_query(
     name: str,
     table: Table,
     mapping: TableMapping,
-    code_lists: Mapping[str, Mapping[str, str]],
+    code_lists: Mapping[str, Sequence[Code]],
     raw: str = "raw",
     keep: Sequence[str] = (),
     told: Mapping[str, str] | None = None,
@@ -118,7 +124,9 @@ def typed_query(
     Columns: the canonical ones of the mapping, `_version`, `_row`, `_reasons` (why the row is rejected: a list, or
     null), `_set_aside` (why values were blanked: a list, or null), `_names` (names of persons in the row, where the
     mapping says which columns hold them), `_raw` (raw columns `keep` as JSON, where one of the two lists of reasons is
-    there). `told` holds the pseudo columns that are one text for the whole file.
+    there); for every column with a code list `_coded_<column>` (whether the list has the value, null where there is
+    none), and `_unmapped` (the values it lacks: a list of column and value, or null). `told` holds the pseudo columns
+    that are one text for the whole file.
     """
     fields = _fields(source, table, mapping, code_lists)
     aliases = {
@@ -143,6 +151,9 @@ def typed_query(
     )
     offered = _offered(mapping, raw, is_primary=name == source.primary)
     trimmed = "".join(f", {_trimmed(column, keep, told or {})} as {alias}" for column, alias in aliases.items())
+    coded = {name: field for name, field in fields.items() if field.is_coded}
+    uncoded = {name: field for name, field in fields.items() if not field.is_coded}
+    clock = fields[table.clock if table.clock in fields and not fields[table.clock].is_coded else "known_at"]
     kept = [f"_r{i}" for i in range(len(keep))]  # columns pass through the steps for nothing, a struct would not
     passed = "".join(f", {_raw(column)} as {alias}" for column, alias in zip(keep, kept, strict=True))
     pairs = ", ".join(f"{literal(column)}, {alias}" for column, alias in zip(keep, kept, strict=True))
@@ -151,8 +162,10 @@ def typed_query(
         texts as (select *{_step("t", _text, fields, aliases, source)} from trimmed),
         plain as (select *{_step("p", _plain, fields)} from texts),
         casts as (select *{_step("c", _cast, fields)} from plain),
-        vals as (select *{_step("v", _value, fields)} from casts),
-        judged as (select {", ".join([*out, "_row", *kept])},
+        plain_vals as (select *{_step("v", _value, uncoded)} from casts),
+        mapped as (select *{_step("m", _mapped, coded, clock)} from plain_vals),
+        vals as (select *{_step("v", _value, coded)} from mapped),
+        judged as (select {", ".join([*out, "_row", *kept, *_coverage(coded)])},
                           {_reasons([check for check in every if check.rejects])} as _reasons,
                           {_reasons([check for check in every if not check.rejects])} as _set_aside
                    from vals)
@@ -163,12 +176,12 @@ def typed_query(
 
 
 def _fields(
-    source: Source, table: Table, mapping: TableMapping, code_lists: Mapping[str, Mapping[str, str]]
+    source: Source, table: Table, mapping: TableMapping, code_lists: Mapping[str, Sequence[Code]]
 ) -> dict[str, _Field]:
     twins: dict[tuple[str, str], str] = {}
 
     def field(name: str, spec: ColumnSpec, column: Column, required: bool) -> _Field:
-        codes = code_lists[spec.map_file] if spec.map_file else spec.map
+        codes = code_lists[spec.map_file] if spec.map_file else [Code(*pair) for pair in spec.map.items()]
         twin = twins.setdefault((column.type, spec.model_dump_json()), name)
         return _Field(name, spec, column, spec.time_zone or source.time_zone, codes, required or spec.required, twin)
 
@@ -248,7 +261,7 @@ def _plain(field: _Field) -> str:
 def _cast(field: _Field) -> str | None:
     """The cast that fails to null; the fence around what it lets through comes one step later."""
     plain, spec, kind = field.at("p"), field.spec, field.column.type
-    if field.codes or kind == "bool":
+    if field.is_coded or kind == "bool":
         return f"lower({plain})"
     if kind in ("int", "num"):
         return _number(plain, spec, kind)
@@ -260,8 +273,9 @@ def _cast(field: _Field) -> str | None:
 
 def _value(field: _Field) -> str:
     plain, cast, spec, kind = field.at("p"), field.at("c"), field.spec, field.column.type
-    if field.codes:
-        value = _coded(plain, cast, field)
+    if field.is_coded:
+        code = f"coalesce({field.at('m')}, {plain})" if spec.otherwise == "keep" else field.at("m")
+        value = f"try_cast({code} as {field.column.sql_type})"
     else:
         value = {"int": f"case when {cast} = round({cast}) and abs({cast}) < 9e15 then {cast}::bigint end",
                  "num": f"case when isfinite({cast}) then {cast} end",
@@ -287,11 +301,46 @@ def _constant(field: _Field, value: object) -> str:
     return str(text.lower() in TRUE_WORDS).lower() if field.column.type == "bool" else text
 
 
-def _coded(plain: str, lowered: str, field: _Field) -> str:
-    """The value a code list gives; matching ignores case and width."""
-    branches = " ".join(f"when {literal(folded(key))} then {literal(value)}" for key, value in field.codes.items())
-    otherwise = f" else {plain}" if field.spec.otherwise == "keep" else ""
-    return f"try_cast(case {lowered} {branches}{otherwise} end as {field.column.sql_type})"
+def _mapped(field: _Field, clock: _Field) -> str:
+    """What the code list gives, judged by the day of the table's clock; matching ignores case and width."""
+    lowered = field.at("c")
+    if not field.codes:
+        return "null::varchar"
+    if not any(code.is_dated for code in field.codes):
+        branches = " ".join(
+            f"when {literal(folded(code.source_value))} then {literal(code.target_value)}" for code in field.codes
+        )
+        return f"case {lowered} {branches} end"
+    day = clock.at("v")
+    day = f"timezone({literal(clock.zone)}, {day})::date" if clock.column.type == "ts" else day
+    branches = " ".join(
+        f"when {lowered} = {literal(folded(code.source_value))}{_holds(code, day)} then {literal(code.target_value)}"
+        for code in field.codes
+    )
+    return f"case {branches} end"
+
+
+def _holds(code: Code, day: str) -> str:
+    since = f" and {day} >= date '{code.valid_from}'" if code.valid_from > dt.date.min else ""
+    until = f" and {day} <= date '{code.valid_to}'" if code.valid_to < dt.date.max else ""
+    return since + until
+
+
+def _coverage(coded: Mapping[str, _Field]) -> list[str]:
+    """Whether each code list has the value, and the values that it lacks; only rows with one pay for the list."""
+    if not coded:
+        return ["null::struct(c varchar, v varchar)[] as _unmapped"]
+    lacks = {name: f"{field.at('t')} is not null and {field.at('m')} is null" for name, field in coded.items()}
+    each = ", ".join(
+        f"case when {lacks[name]} then {{'c': {literal(name)}, 'v': {field.at('p')}}} end"
+        for name, field in coded.items()
+    )
+    known = [
+        f"case when {field.at('t')} is not null then {field.at('m')} is not null end as {quoted(f'_coded_{name}')}"
+        for name, field in coded.items()
+    ]
+    any_of = " or ".join(f"({condition})" for condition in lacks.values())
+    return [*known, f"case when {any_of} then list_filter([{each}], lambda u: u is not null) end as _unmapped"]
 
 
 def _number(plain: str, spec: ColumnSpec, kind: str) -> str:
@@ -360,7 +409,7 @@ def _checks(field: _Field, fields: Mapping[str, _Field], table: Table) -> list[_
     if field.required or field.name == table.clock:
         check(f"{value} is null and {text} is null", "missing")
     unread = f"{text} is not null and {value} is null"
-    if field.codes and spec.otherwise != "keep":
+    if field.is_coded and spec.otherwise != "keep":
         check(unread, "unknown_value", costs_row=field.required or (rejects and spec.otherwise == "reject"))
     elif spec.value is None and (field.required or column.type not in ("id", "cat", "str", "text")):
         check(unread, "type")

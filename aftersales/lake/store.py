@@ -20,7 +20,7 @@ import urllib.parse
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from aftersales.lake.datafiles import ROWS_PER_FILE, DataFile, TableFolder, parq
 from aftersales.lake.engine import quoted, site_time
 from aftersales.lake.vault import readable
 from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
+from aftersales.model.settings import Gates
 from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, Table, canonical_tables
 
 if TYPE_CHECKING:
@@ -73,6 +74,29 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
         ("left_out", pa.int64()), ("inserted", pa.int64()), ("corrected", pa.int64()), ("unchanged", pa.int64()),
         ("values_set_aside", pa.int64()), ("newest_known_at", ARROW_TYPES["ts"]),
         ("loaded_at", ARROW_TYPES["ts"]), ("seconds", pa.float64()), ("ingest_run_id", pa.string()),
+        ("replay_run_id", pa.string()),
+    ]),
+    # what was set aside and came through later, once the mapping was mended: one row per quarantined row
+    "release": pa.schema([
+        ("release_id", pa.string()), ("quarantine_id", pa.string()), ("kind", pa.string()), ("outcome", pa.string()),
+        ("source", pa.string()), ("table", pa.string()), ("source_file", pa.string()), ("source_row", pa.int64()),
+        ("sha256", pa.string()), ("mapping_hash", pa.string()), ("loaded_at", ARROW_TYPES["ts"]),
+        ("ingest_run_id", pa.string()),
+    ]),
+    # how good a delivery was: `good` of `base` per dimension and, where the dimension has them, column
+    "quality": pa.schema([
+        ("quality_id", pa.string()), ("source", pa.string()), ("table", pa.string()), ("column", pa.string()),
+        ("dimension", pa.string()), ("map", pa.string()), ("costs_row", pa.bool_()), ("good", pa.int64()),
+        ("base", pa.int64()), ("source_file", pa.string()), ("sha256", pa.string()), ("mapping_hash", pa.string()),
+        ("loaded_at", ARROW_TYPES["ts"]), ("ingest_run_id", pa.string()),
+    ]),
+    # values a code list lacks, per delivery
+    "unmapped": pa.schema([
+        ("unmapped_id", pa.string()), ("source", pa.string()), ("table", pa.string()), ("column", pa.string()),
+        ("map", pa.string()), ("otherwise", pa.string()), ("value", pa.string()), ("rows", pa.int64()),
+        ("first_seen", ARROW_TYPES["ts"]), ("last_seen", ARROW_TYPES["ts"]), ("source_file", pa.string()),
+        ("sha256", pa.string()), ("mapping_hash", pa.string()), ("loaded_at", ARROW_TYPES["ts"]),
+        ("ingest_run_id", pa.string()),
     ]),
     # how far each remote source has been fetched and loaded; the newest receipt of a source counts
     "watermark": pa.schema([
@@ -140,6 +164,8 @@ class Snapshot:
     time_zone: str = "UTC"
     """The site's clock: by it days, months and quarters begin."""
     access: Access | None = None
+    gates: Gates = field(default_factory=Gates)
+    """How good the sources of a figure have to be."""
 
     def day_of(self, moment: dt.datetime) -> dt.date:
         """The day of an instant on the site's clock; one without a zone is taken as UTC."""
@@ -363,6 +389,7 @@ class Store:
         versions: Mapping[str, int] | None = None,
         time_zone: str = "UTC",
         access: Access | None = None,
+        gates: Gates | None = None,
     ) -> Snapshot:
         """All tables at their newest (or the given) versions, readable through `connection`.
 
@@ -373,7 +400,7 @@ class Store:
         for name in self.names():
             delta = self.open(name, (versions or {}).get(name))
             pinned[name] = (delta.version(), data_files(delta), pa.schema(delta.schema().to_arrow()))
-        return Snapshot(connection, pinned, as_of, time_zone, access)
+        return Snapshot(connection, pinned, as_of, time_zone, access, gates or Gates())
 
     def rows(self, name: str, where: str, *, columns: str = "*", table: DeltaTable | None = None) -> pa.Table:
         """Rows of a small table that meet an SQL condition of our own making, without a snapshot."""

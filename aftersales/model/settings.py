@@ -47,6 +47,7 @@ class Folders(Document):
 
     sources: str = "data/sources"
     reference: str = "data/reference"
+    quality: str = "data/quality"
     lake: str = "data/lake"
     notebooks: str = "notebooks"
     reports: str = "reports/runs"
@@ -69,6 +70,27 @@ class PrivacySettings(Document):
     )
 
 
+class Gates(Document):
+    """The least score (0..1) a figure's sources need in each dimension of data quality; 0: no gate.
+
+    Two have a gate by default. An unmapped code takes rows out of their group in silence, so what is left of a group
+    is not a fair sample; and a count from a file of which a fifth was rejected is no count. The other three speak for
+    themselves elsewhere: gaps in a dimension stop a rate by it, repeated rows never count twice, late rows are unripe.
+    """
+
+    mapping_coverage: float = Field(default=0.9, ge=0, le=1)
+    validity: float = Field(default=0.8, ge=0, le=1)
+    completeness: float = Field(default=0, ge=0, le=1)
+    uniqueness: float = Field(default=0, ge=0, le=1)
+    timeliness: float = Field(default=0, ge=0, le=1)
+
+
+class QualitySettings(Document):
+    """What data quality is asked for."""
+
+    gates: Gates = Gates()
+
+
 class WorkbenchFile(Document):
     """The keys of `workbench.yml`."""
 
@@ -83,6 +105,7 @@ class WorkbenchFile(Document):
     )
     channels: list[str] = Field(default=[], description="Sources that are on; empty: all in the folder")
     register_url: str = Field(default="sqlite:///data/register.db", description="SQLAlchemy URL of the register")
+    quality: QualitySettings = QualitySettings()
     engine: EngineSettings = EngineSettings()
     folders: Folders = Folders()
     roles: dict[str, Role] = Field(default={}, description="What each role may see; none: one user, who sees all")
@@ -109,6 +132,11 @@ class Workspace:
     @property
     def reference(self) -> Path:
         return self.root / self.settings.folders.reference
+
+    @property
+    def quality(self) -> Path:
+        """Checks that replace the built-in ones, one file a table; the folder need not exist."""
+        return self.root / self.settings.folders.quality
 
     @property
     def lake(self) -> Path:

@@ -175,3 +175,39 @@ def quantile_ranks(n: Numbers, q: float = 0.5, level: float = 0.95) -> tuple[npt
     low = np.clip(np.floor(count * q - half), 1, np.maximum(count, 1))
     high = np.clip(np.ceil(count * q + half) + 1, 1, np.maximum(count, 1))
     return low.astype("int64"), high.astype("int64")
+
+
+def agreement_alpha(counts: Numbers) -> float:
+    """Agreement of codings beyond chance: 1 is perfect, 0 is chance, below 0 is systematic disagreement.
+
+    Parameters
+    ----------
+    counts
+        One row per thing that was coded, one column per code: how many codings gave it that code. Rows with fewer than
+        two codings say nothing and are left out.
+
+    Returns
+    -------
+    Krippendorff's alpha for nominal codes; NaN where all codings are the same or none is left.
+
+    Notes
+    -----
+    Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, sections A and C.
+
+    Examples
+    --------
+    Two observers, ten units, codes 0 and 1 (section A of the source): they agree on six units.
+
+    >>> first, second = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]
+    >>> round(agreement_alpha([[(a == c) + (b == c) for c in (0, 1)] for a, b in zip(first, second)]), 3)
+    0.095
+    """
+    table = np.atleast_2d(np.asarray(counts, dtype=float))
+    table = table[table.sum(axis=1) >= 2]
+    n = table.sum()
+    if n == 0:
+        return float("nan")
+    rows = table.sum(axis=1)
+    observed = ((rows**2 - (table**2).sum(axis=1)) / (rows - 1)).sum()
+    expected = (n**2 - (table.sum(axis=0) ** 2).sum()) / (n - 1)
+    return float(1 - observed / expected) if expected > 0 else float("nan")

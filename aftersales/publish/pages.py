@@ -74,7 +74,10 @@ class Page:
         self._connection = connect(workspace)
         self._boards: dict[str, Board] = {}
         self._sections: Mapping[str, Section] = import_module(f"aftersales.publish.contents.{name}").SECTIONS
-        self._pinned = Store(workspace.lake).pin(self._connection, time_zone=workspace.settings.time_zone)
+        settings = workspace.settings
+        self._pinned = Store(workspace.lake).pin(
+            self._connection, time_zone=settings.time_zone, gates=settings.quality.gates
+        )
         self.scene = self._new_scene()
 
     def _with_address(self, values: dict[str, Value], address: str) -> dict[str, Value]:

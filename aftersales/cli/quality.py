@@ -1,0 +1,163 @@
+"""Commands of data quality: quality, quarantine, codes, tags."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+
+from aftersales.cli.console import (
+    JsonOption,
+    WorkspaceOption,
+    day_option,
+    out,
+    pinned_lake,
+    print_json,
+    print_rows,
+)
+from aftersales.model.errors import ParameterError, known_names
+from aftersales.model.settings import open_workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aftersales.collect.mapping import Source
+
+app = typer.Typer()
+
+
+class _ListByDefault(typer.core.TyperGroup):
+    """`codes repairs` is `codes list repairs`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = next(iter(args), "")
+        return super().parse_args(ctx, args if first in self.commands or first == "--help" else ["list", *args])
+
+
+codes_app = typer.Typer(cls=_ListByDefault, help="Code lists: coverage, unmapped values, accepting a meaning.")
+
+SourceArgument = Annotated[str | None, typer.Argument(help="Only this source.", show_default=False)]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain values, not-a-number as nothing."""
+    days = {name: frame[name].map(str) for name in ("period", "day") if name in frame}
+    return list(json.loads(frame.assign(**days).to_json(orient="records", date_format="iso", double_precision=15)))
+
+
+def check_source(name: str | None, sources: dict[str, Source]) -> None:
+    """The source exists.
+
+    Raises
+    ------
+    ParameterError
+        It does not; the message lists the known ones.
+    """
+    if name is not None and name not in sources:
+        raise ParameterError("source", f"no source '{name}'", rows=known_names(sources, 40), fix="use one of them")
+
+
+@app.command()
+def quality(
+    source: SourceArgument = None,
+    weeks: Annotated[int, typer.Option(help="Volume of the last weeks.", min=1)] = 4,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Scores of every source, checks that fail, and days with an implausible number of rows.
+
+    Example: aftersales quality hotline
+    """
+    from aftersales.collect.checks import check_results, table_checks
+    from aftersales.collect.mapping import catalogue
+    from aftersales.collect.quality import score_history, scores
+    from aftersales.collect.volume import odd_periods
+
+    place = open_workspace(workspace)
+    sources = catalogue(place)
+    check_source(source, sources)
+    with pinned_lake(place) as (snapshot, _):
+        found = {
+            "scores": scores(snapshot),
+            "checks": check_results(snapshot, table_checks(place)),
+            "history": score_history(snapshot),
+            "volume": odd_periods(snapshot, [source] if source else list(sources), weeks=weeks),
+        }
+    if source:
+        found = {name: frame[frame["source"] == source] for name, frame in found.items()}
+    if json_:
+        print_json({name: records(frame) for name, frame in found.items()})
+        return
+    print_rows(records(found["scores"]), ["source", "dimension", "score", "good", "base", "gate", "state", "weakest"])
+    failing = found["checks"][found["checks"]["state"].isin(["failing", "cannot_tell"])]
+    out.print(f"\n{len(found['checks']):,} checks, {len(failing):,} with findings")
+    if len(failing):
+        shown = ["source", "table", "kind", "column", "rule", "n_failing", "n_checked", "share", "state", "examples"]
+        print_rows(records(failing), shown)
+    out.print(f"\nvolume of the last {weeks} weeks: {len(found['volume']):,} implausible days")
+    if len(found["volume"]):
+        print_rows(records(found["volume"]), ["source", "period", "rows", "expected", "low", "high", "state"])
+
+
+@codes_app.command("list")
+def codes_list(
+    source: SourceArgument = None,
+    unmapped: Annotated[bool, typer.Option("--unmapped", help="The values that the lists lack.")] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Coverage of every code list, or the values it lacks, each with what it probably means.
+
+    Example: aftersales codes list repairs --unmapped
+    """
+    from aftersales.collect.codes import coverage
+    from aftersales.collect.codes import unmapped as unmapped_values
+    from aftersales.collect.mapping import catalogue
+
+    place = open_workspace(workspace)
+    sources = catalogue(place)
+    check_source(source, sources)
+    with pinned_lake(place) as (snapshot, _):
+        found = unmapped_values(snapshot, sources, place, source=source) if unmapped else coverage(snapshot, source)
+    if json_:
+        print_json(records(found))
+        return
+    if unmapped:
+        shown = ["source", "table", "column", "value", "rows", "otherwise", "suggestion", "score", "because"]
+        print_rows(records(found), shown)
+        out.print("accept one: aftersales codes accept SOURCE COLUMN VALUE TARGET", style="dim", markup=False)
+    else:
+        print_rows(records(found), ["source", "table", "column", "map", "good", "base", "share", "low", "high"])
+
+
+@codes_app.command("accept")
+def codes_accept(
+    source: Annotated[str, typer.Argument(help="Source, e.g. repairs.")],
+    column: Annotated[str, typer.Argument(help="Column, e.g. fault_code, or table.column.")],
+    value: Annotated[str, typer.Argument(help="The value as the source writes it.")],
+    target: Annotated[str, typer.Argument(help="What it means.")],
+    since: Annotated[str, typer.Option("--from", help="First day of this meaning, YYYY-MM-DD.")] = "",
+    new: Annotated[bool, typer.Option("--new", help="A target the list does not have yet.")] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Append a meaning to the code list of a column; rows set aside come in with `aftersales ingest --replay`.
+
+    Example: aftersales codes accept repairs fault_code 漏液了 battery_leakage
+    """
+    from aftersales.collect.codes import accept_code
+    from aftersales.collect.mapping import catalogue
+
+    place = open_workspace(workspace)
+    sources = catalogue(place)
+    check_source(source, sources)
+    first = day_option(since, "from")
+    path = accept_code(place, sources[source], column, value, target, since=first, new_target=new)
+    shown = str(path.relative_to(place.root)) if path.is_relative_to(place.root) else str(path)
+    if json_:
+        print_json({"file": shown, "source_value": value, "target_value": target, "valid_from": since or None})
+        return
+    out.print(f"{shown}: {value} -> {target}{f' from {since}' if since else ''}", markup=False)
+    out.print(f"next: aftersales ingest --replay {source}", style="dim", markup=False)
