@@ -46,7 +46,7 @@ def _written(root: Path, name: str, rows: list[dict[str, Any]]) -> None:
         if values[table.key] is None:
             values[table.key] = f"{name}-{i:05d}"
         clock = values.get(table.clock)
-        values |= {"source_system": "test", "source_row": i, "loaded_at": LONG_AGO, "row_hash": i,
+        values |= {"source_system": row.get("source_system", "test"), "source_row": i, "loaded_at": LONG_AGO, "row_hash": i,
                    "known_at": values["known_at"] or LONG_AGO, "yr": str(clock.year) if clock else "none"}  # fmt: skip
         full.append(values)
     frame = pa.Table.from_pylist(full, schema=schema)

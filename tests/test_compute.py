@@ -80,8 +80,18 @@ def dirty_world(seed: int = 20240501) -> dict[str, list[Row]]:
     surveys = [{"answer_id": f"A{i}", "unit_id": unit(), "channel": pick("app", "shop"), "asked_at": moment(),
                 "instrument": pick("csat", "nps_transactional"), "scale_max": pick(5, 5, 10, None),
                 "score": maybe(float(random.integers(0, 11)))} for i in range(400)]  # fmt: skip
+    reviews = [
+        {
+            "review_id": f"V{i}",
+            "platform": pick("shop", "app'store", None),
+            "published_at": moment(),
+            "stars": maybe(float(random.integers(1, 6))),
+            "scale_max": pick(5, 5, None),
+        }
+        for i in range(300)
+    ]
     return {"unit": units, "product": products, "ticket": tickets, "complaint": complaints, "repair": repairs,
-            "survey": surveys}  # fmt: skip
+            "survey": surveys, "review": reviews}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +158,9 @@ RULES: dict[str, tuple[str, str, int, Rule, Rule]] = {
              and r["scale_max"] is not None, lambda w, r: r["score"] >= r["scale_max"] - 1),
     "nps": ("survey", "asked_at", 14, lambda w, r: r["instrument"] != "csat" and r["score"] is not None,
             lambda w, r: r["score"] >= 9),
+    "review_satisfaction": ("review", "published_at", 0,
+                            lambda w, r: r["stars"] is not None and r["scale_max"] is not None,
+                            lambda w, r: r["stars"] >= r["scale_max"] - 1),
     "first_time_fix_rate": ("repair", "finished_at", 51,
                             lambda w, r: r["result"] == "fixed" and r["visits_n"] is not None,
                             lambda w, r: r["visits_n"] <= 1 and not comes_back(w, r, 30)),
@@ -157,7 +170,7 @@ RULES: dict[str, tuple[str, str, int, Rule, Rule]] = {
     "resolution_time": ("ticket", "created_at", 30, YES, lambda w, r: hours(r, "last_resolved_at") is not None),
 }  # fmt: skip
 ENDS = {"first_response_time": "first_reply_at", "resolution_time": "last_resolved_at"}
-GROUPS = {"ticket": "channel", "complaint": "model", "repair": "model", "survey": "model"}
+GROUPS = {"ticket": "channel", "complaint": "model", "repair": "model", "survey": "model", "review": "platform"}
 
 
 def dimension(world: dict[str, list[Row]], row: Row, name: str) -> Any:

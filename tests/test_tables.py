@@ -19,6 +19,7 @@ def test_the_canonical_tables_are_these() -> None:
         "inspection",
         "message",
         "order",
+        "order_item",
         "part_analysis",
         "part_use",
         "payment",

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from aftersales.collect.channels import LANDING_FORMATS, MailSettings, RestSettings, SqlSettings
@@ -90,7 +92,13 @@ class ColumnSpec(Document):
     otherwise: Literal["reject", "keep", "blank"] = Field(default="reject", description="Values the map lacks")
     case: Literal["lower", "upper"] | None = None
     prefix: str = ""
+    json_key: str | None = Field(default=None, description="The value of this key, where the text is a JSON object")
     before: str | None = Field(default=None, description="Only the text before this separator")
+    pattern: str | None = Field(
+        default=None,
+        description="Only what this regular expression finds (its group, if it has one); other text stays as it is",
+    )
+    digest: bool = Field(default=False, description="A short key made of all the raw columns; a missing one is empty")
     decimal: Literal[".", ","] = "."
     factor: float | None = None
     offset: float = 0
@@ -134,12 +142,24 @@ class ColumnSpec(Document):
             return {_text_or_none(key): _text_or_none(value) for key, value in given.items()}
         return given
 
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, given: str | None) -> str | None:
+        if given is not None:
+            try:
+                pc.match_substring_regex(pa.array([""]), given)  # the engine's own dialect: no look-around
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"'{given}' is no regular expression: {error}") from None
+        return given
+
     @model_validator(mode="after")
     def _one_origin(self) -> ColumnSpec:
         if (self.value is None) == (not self.sources):
             raise ValueError("give either 'from' (a raw column) or 'value' (a constant)")
         if self.join is not None and len(self.sources) < 2:
             raise ValueError("'join' needs several raw columns in 'from'")
+        if self.digest and (self.join is not None or not self.sources):
+            raise ValueError("'digest' is made of the raw columns in 'from', without 'join'")
         if self.map and self.map_file:
             raise ValueError("give 'map' or 'map_file', not both")
         return self
@@ -158,6 +178,7 @@ class TableMapping(Document):
     columns: dict[str, ColumnSpec]
     version: ColumnSpec | None = Field(default=None, description="The newest version of a key wins")
     where: dict[str, list[str]] = Field(default={}, description="Only rows whose raw column has one of these values")
+    only_with: list[str] = Field(default=[], description="Only rows in which these raw columns have a value")
     split: Split | None = None
     names: list[str] = Field(default=[], description="Raw columns with names of persons: masked in this row's texts")
 
@@ -170,10 +191,15 @@ class TableMapping(Document):
         return {str(key): [_as_text(value) for value in values] for key, values in lists.items()}
 
     @property
+    def is_selective(self) -> bool:
+        """Whether rows of the file are left out on purpose."""
+        return bool(self.where or self.only_with)
+
+    @property
     def raw_columns(self) -> list[str]:
         """Raw columns this table reads, in order of first use."""
         specs = [*self.columns.values(), *([self.version] if self.version else [])]
-        names = [name for spec in specs for name in spec.sources] + list(self.where)
+        names = [name for spec in specs for name in spec.sources] + list(self.where) + self.only_with
         names += [self.split.column] if self.split else []
         names += self.names
         return [name for name in dict.fromkeys(names) if name not in PSEUDO_COLUMNS]

@@ -53,7 +53,7 @@ def stage_table(
     )
     (duplicate,) = one_row(connection, "select count(*) from repeated where place > 1")
     everything = read
-    if mapping.split is None and (mapping.where or name != load.source.primary):
+    if mapping.split is None and (mapping.is_selective or name != load.source.primary):
         (everything,) = one_row(connection, "select count(*) from raw")
     return Delivery(
         load.source.name,
@@ -88,7 +88,7 @@ def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: 
             f"create or replace temp table staged_rows as select *, {_year(table, mapping)} as yr from ({typed})"
         )
 
-    unnumbered = is_primary and mapping.split is None and not mapping.where and not _reads_row_numbers(mapping)
+    unnumbered = is_primary and mapping.split is None and not mapping.is_selective and not _reads_row_numbers(mapping)
     if unnumbered and _exists(connection, UNNUMBERED):
         try:
             stage(UNNUMBERED)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import re
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def typed_query(
     out.append(
         f"list_filter([{named}]::varchar[], n -> n is not null) as _names" if named else "null::varchar[] as _names"
     )
-    offered = _offered(mapping, raw, is_primary=name == source.primary)
+    offered = _offered(source, mapping, raw, is_primary=name == source.primary)
     trimmed = "".join(f", {_trimmed(column, keep, told or {})} as {alias}" for column, alias in aliases.items())
     coded = {name: field for name, field in fields.items() if field.is_coded}
     uncoded = {name: field for name, field in fields.items() if not field.is_coded}
@@ -214,12 +215,14 @@ def _trimmed(column: str, received: Sequence[str], told: Mapping[str, str]) -> s
     return f"trimmed({_raw('_label' if column == PART else column)})"
 
 
-def _offered(mapping: TableMapping, raw: str, *, is_primary: bool) -> str:
+def _offered(source: Source, mapping: TableMapping, raw: str, *, is_primary: bool) -> str:
     """Rows this table is offered: those of `where`, one per label of `split`; broken lines go to the first table."""
     conditions = ["true"]
     for column, values in mapping.where.items():
         listed = ", ".join(literal(value.strip(BLANKS)) for value in values)
         conditions.append(f"coalesce(trimmed({quoted(column)}), '') in ({listed})")
+    empty = _no_value(source)
+    conditions += [f"coalesce(trimmed({quoted(column)}), '') not in ({empty})" for column in mapping.only_with]
     wanted = " and ".join(conditions)
     rows = f"(select * from {raw} where {f'({wanted}) or _bad is not null' if is_primary else wanted})"
     if mapping.split is None:
@@ -243,14 +246,33 @@ def _text(field: _Field, aliases: Mapping[str, str], source: Source) -> str:
     """Text as received, null where the source means "no value"."""
     if field.spec.value is not None:
         return literal(_constant(field, field.spec.value))
-    words = ", ".join(literal(word) for word in dict.fromkeys(["", *(word.strip(BLANKS) for word in source.missing)]))
+    words = _no_value(source)
     texts = [f"case when {aliases[name]} not in ({words}) then {aliases[name]} end" for name in field.spec.sources]
-    if field.spec.join is not None:
+    if field.spec.digest:
+        text = f"md5(concat_ws(chr(31), {', '.join(f'coalesce({text}, {chr(39) * 2})' for text in texts)}))"
+    elif field.spec.join is not None:
         text = f" || {literal(field.spec.join)} || ".join(f"({text})" for text in texts)
     else:
         text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
-    if field.spec.before is not None:
-        text = f"nullif(trimmed(split_part({text}, {literal(field.spec.before)}, 1)), '')"
+    return _part(text, field.spec)
+
+
+def _no_value(source: Source) -> str:
+    """The words of the source for "no value", for `in (...)`."""
+    return ", ".join(literal(word) for word in dict.fromkeys(["", *(word.strip(BLANKS) for word in source.missing)]))
+
+
+def _part(text: str, spec: ColumnSpec) -> str:
+    """The part of a text the mapping asks for."""
+    if spec.json_key is not None:
+        pointer = literal("/" + spec.json_key.replace("~", "~0").replace("/", "~1"))
+        text = f"case when json_valid({text}) then json_extract_string({text}, {pointer}) end"
+    if spec.before is not None:
+        text = f"nullif(trimmed(split_part({text}, {literal(spec.before)}, 1)), '')"
+    if spec.pattern is not None:
+        pattern, group = literal(spec.pattern), min(re.compile(spec.pattern).groups, 1)
+        found = f"nullif(trimmed(regexp_extract({text}, {pattern}, {group})), '')"
+        text = f"case when regexp_matches({text}, {pattern}) then {found} else {text} end"
     return text
 
 

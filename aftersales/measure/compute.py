@@ -20,6 +20,14 @@ from aftersales.measure.exposure import observed_since
 from aftersales.measure.figures import FIGURES
 from aftersales.measure.question import Period, Question, first_unripe_day, period_of
 from aftersales.measure.rates import COVERAGE_GATE, Rates, rates, refusal
+from aftersales.measure.selection import (
+    caveat,
+    caveat_units,
+    failed_only,
+    has_other_answers,
+    one_sided,
+    refused_answers,
+)
 from aftersales.model.errors import MetricError, known_names
 from aftersales.model.tables import SITE_PREFIX
 
@@ -101,7 +109,7 @@ def compute(
     Rows with count, base, value and 95 % interval in the metric's unit. Groups of the base without an event are
     zeros. Groups with an event but no base have value NaN and `state` no_base. A group with few events (a rate) or a
     small base has `state` small_n. Events of unknown units, or of units not yet in service, are in the notes and in
-    no rate.
+    no rate; so are the answers of a source that only ever gives one answer (`aftersales.measure.selection`).
 
     Raises
     ------
@@ -122,6 +130,10 @@ def compute(
     if not snapshot.has_rows(table):
         return _without(blank, "no_data", f"no {table} has been loaded", f"尚未载入 {table} 数据")
     if definition.statistic != "rate":
+        chosen = tuple(source for source in one_sided(question) if source.is_certain)
+        question = replace(question, left_out=tuple(source.source for source in chosen))
+        if chosen and not has_other_answers(question):
+            return _without(blank, "refused", *refused_answers(chosen))
         return _finished(question, blank, FIGURES[definition.statistic](question))
     refused = refusal(question)
     if refused:
@@ -190,4 +202,7 @@ def _notes(question: Question, frame: pd.DataFrame, found: Rates | None) -> tupl
         if open_n:
             notes.append((f"{open_n:,} rows have no end yet or no usable times; they are in the base only",
                           f"{open_n:,} 条尚未结束或时间不可用;计入基数,不计入中位数"))  # fmt: skip
+    notes += [caveat(source) for source in one_sided(question)]
+    if found is not None:
+        notes += [caveat_units(source) for source in failed_only(question.snapshot, question.metric.numerator.table)]
     return tuple(notes)

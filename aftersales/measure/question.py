@@ -37,6 +37,8 @@ class Question:
     ripe_until: dt.date
     """First day that is not ripe."""
     period: Period | None
+    left_out: tuple[str, ...] = ()
+    """Sources whose rows are in no figure."""
 
     @property
     def table(self) -> Table:
@@ -98,6 +100,8 @@ def events(question: Question, *, conformed: bool = False) -> ir.Table:
     definition, spec = question.metric, question.table
     rows = table_of(question.snapshot, definition.numerator.table)
     rows = rows.mutate(**_marks(question, rows))
+    if question.left_out:
+        rows = rows.filter(rows.source_system.notin(question.left_out))
     clock, midnight = rows[definition.clock], question.snapshot.midnight
     inside = (clock >= midnight(question.start)) & (clock < midnight(question.count_until))
     rows = rows.filter(rows._in_base.fill_null(False) & inside)
@@ -108,6 +112,12 @@ def events(question: Question, *, conformed: bool = False) -> ir.Table:
         rows = rows.mutate(period=question.snapshot.site_time(rows[definition.clock]).truncate(unit).date())
     kept = [spec.key, definition.clock, "unit_id", "score", *question.keys, "_counts", "_value"]
     return rows.select(*dict.fromkeys(name for name in kept if name in rows.columns))
+
+
+def rows_in_base(question: Question) -> ir.Table:
+    """All rows of the metric's table that could count, whatever the window and the filters."""
+    rows = table_of(question.snapshot, question.metric.numerator.table)
+    return rows.filter(_marks(question, rows)["_in_base"].fill_null(False))
 
 
 def _marks(question: Question, rows: ir.Table) -> dict[str, ir.Value]:
