@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from typing import Any
 
 import duckdb
@@ -104,6 +105,33 @@ def test_joined_columns_have_no_value_where_one_is_missing() -> None:
     given = source("ticket", {"ticket_id": "id", "created_at": "now", "known_at": "now", "product_id": spec})
     rows = typed(given, {"id": ["1", "2"], "now": [NOW] * 2, "a": ["KIA", "KIA"], "b": ["RIO", ""]})
     assert [row["product_id"] for row in rows] == ["KIA/RIO", None]
+
+
+def test_a_pattern_keeps_what_it_finds_and_leaves_other_text_to_the_check() -> None:
+    assert column("region", {"pattern": "^([A-Z]?)"}, "C536", "536", "") == ["C", None, None]
+    assert column("region", {"pattern": "[0-9]+"}, "ab 12 34", "ab") == ["12", "ab"]
+    day = {"pattern": "^[`'’]*([0-9.]+)$", "format": "%y.%m.%d"}
+    found = column("occurred_at", day, "`09.12.01", "’9.1.30", "09년", "`", table="complaint")
+    assert found == [dt.date(2009, 12, 1), dt.date(2009, 1, 30), ["occurred_at:type"], ["occurred_at:type"]]
+    status = {"pattern": "^([A-Z]?)", "map": {"C": "cancelled"}, "default": "completed"}
+    assert column("status", status, "C1", "1", "A1") == ["cancelled", "completed", ["status:unknown_value"]]
+
+
+def test_the_value_of_a_json_key() -> None:
+    texts = ['{"type": "a/b", "n": 3}', '{"n": 1}', "[1]", "{broken", None]
+    assert column("region", {"json_key": "type"}, *texts) == ["a/b", None, None, None, None]
+    assert column("reassigned_n", {"json_key": "n"}, *texts) == [3, 1, None, None, None]
+    assert column("region", {"json_key": "a/b~c"}, '{"a/b~c": "x"}') == ["x"]
+
+
+def test_a_digest_is_a_key_of_all_columns_in_which_a_missing_one_is_empty() -> None:
+    given = source("product", {"product_id": {"from": ["a", "b"], "digest": True}, "known_at": {"value": "2024-01-01"}})
+    rows = typed(given, {"a": ["x", "x", "x ", "xy", None, ""], "b": ["y", "", "y", "", "y", None]})
+    keys = [row["product_id"] for row in rows]
+    assert keys[0] == hashlib.md5(b"x\x1fy").hexdigest() == keys[2]
+    assert keys[1] == hashlib.md5(b"x\x1f").hexdigest()
+    assert len({*keys}) == 5
+    assert [row["_reasons"] for row in rows] == [None] * 6
 
 
 def test_constants_and_defaults_take_the_type_of_the_column() -> None:
@@ -433,6 +461,17 @@ TAGS = {
     "tag": "@part",
     "tag_group": {"from": "@part", "before": ":"},
 }
+
+
+def test_rows_without_a_value_in_a_column_that_is_needed_are_not_offered() -> None:
+    given = source(
+        "ticket",
+        {"ticket_id": "id", "created_at": "now", "known_at": "now"},
+        mapping={"only_with": ["v"]},
+        missing=["", "n/a"],
+    )
+    rows = typed(given, {"id": ["1", "2", "3", "4"], "now": [NOW] * 4, "v": ["x", "n/a", None, " "]})
+    assert [row["ticket_id"] for row in rows] == ["1"]
 
 
 def test_a_column_of_several_labels_becomes_one_row_a_label() -> None:

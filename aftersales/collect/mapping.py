@@ -11,6 +11,7 @@ import datetime as dt
 import difflib
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,9 @@ class ColumnSpec(Document):
     def _readable(cls, given: str | None) -> str | None:
         if given is not None:
             try:
+                re.compile(given)
                 pc.match_substring_regex(pa.array([""]), given)  # the engine's own dialect: no look-around
-            except pa.ArrowInvalid as error:
+            except (re.error, pa.ArrowInvalid) as error:
                 raise ValueError(f"'{given}' is no regular expression: {error}") from None
         return given
 
