@@ -62,6 +62,9 @@ SETS: Mapping[str, Mapping[str, str]] = {
     },
     "disks": {"ssd_failures": "ssd_alibaba/ssd_failure_tag.csv.gz"},
     "phones": {"jd_phone_reviews": "zh_reviews/jd_phones_tmp_test_data.csv.gz"},
+    "phones_mixed": {"jd_phone_reviews_mixed": "zh_reviews/jd_phones_JDComment_data_mixed_encoding.csv.gz"},
+    "shopping": {"shopping_reviews": "zh_reviews/online_shopping_10_cats.zip"},
+    "annotations": {"annotated_workorders": "maintenance_workorders/maintie_gold.json.gz"},
 }
 """Set -> its sources, each with the file (below `data/`) it loads, in the order of loading."""
 

@@ -15,15 +15,15 @@ from real.sets import EXAMPLES, SETS, SHARED, Sets
 # source, table -> rows read, accepted, rejected, duplicate, left out, values set aside
 LEDGER: dict[tuple[str, str], tuple[int, int, int, int, int, int]] = {
     ("nhtsa_complaints", "complaint"): (11_012, 10_996, 0, 16, 0, 29),
-    ("nhtsa_complaints", "product"): (11_012, 222, 0, 10_790, 0, 0),
-    ("nhtsa_complaints", "tag"): (16_170, 16_124, 0, 46, 0, 0),
+    ("nhtsa_complaints", "product"): (11_012, 139, 0, 10_873, 0, 0),
+    ("nhtsa_complaints", "tag"): (15_295, 15_255, 0, 40, 0, 0),
     ("nhtsa_recalls", "recall"): (194, 69, 0, 125, 0, 0),
-    ("nhtsa_recalls", "tag"): (194, 69, 0, 125, 0, 0),
+    ("nhtsa_recalls", "tag"): (227, 71, 0, 156, 0, 0),
     ("nhtsa_recall_products", "tag"): (194, 194, 0, 0, 0, 0),
     ("vehicle_field_data", "unit"): (10_684, 10_684, 0, 0, 0, 0),
-    ("vehicle_field_data", "product"): (10_684, 1, 0, 10_683, 0, 0),
+    ("vehicle_field_data", "product"): (10_684, 5, 0, 10_679, 0, 0),
     ("vehicle_field_data", "repair"): (684, 684, 0, 0, 10_000, 0),
-    ("incident_event_log", "ticket"): (141_712, 24_918, 0, 116_794, 0, 0),
+    ("incident_event_log", "ticket"): (141_712, 24_918, 0, 116_794, 0, 5),
     ("incident_event_log", "ticket_event"): (141_712, 141_712, 0, 0, 0, 5),
     ("alexa_reviews", "review"): (3_150, 2_436, 0, 714, 0, 0),
     ("alexa_reviews", "product"): (3_150, 16, 0, 3_134, 0, 0),
@@ -59,6 +59,12 @@ LEDGER: dict[tuple[str, str], tuple[int, int, int, int, int, int]] = {
     ("ssd_failures", "product"): (18_387, 11, 0, 18_376, 0, 0),
     ("jd_phone_reviews", "review"): (4_722, 4_722, 0, 0, 0, 0),
     ("jd_phone_reviews", "product"): (4_722, 11, 0, 4_711, 0, 0),
+    ("jd_phone_reviews_mixed", "review"): (1_885, 1_817, 40, 28, 0, 0),
+    ("jd_phone_reviews_mixed", "product"): (1_845, 3, 0, 1_842, 40, 0),
+    ("shopping_reviews", "review"): (62_774, 62_773, 0, 1, 0, 0),
+    ("shopping_reviews", "product"): (62_774, 10, 0, 62_764, 0, 0),
+    ("annotated_workorders", "repair"): (1_076, 1_076, 0, 0, 0, 0),
+    ("annotated_workorders", "text_tag"): (3_397, 3_397, 0, 0, 0, 0),
 }
 
 # source, table, kind -> how often each reason stands in the quarantine
@@ -68,6 +74,7 @@ REASONS: dict[tuple[str, str, str], dict[str, int]] = {
         "occurred_at:after_received_at": 2,
     },
     ("nhtsa_complaints", "complaint", "duplicate"): {"key:repeated_with_other_content": 15},
+    ("incident_event_log", "ticket", "value"): {"status:unknown_value": 5},  # of earlier states, too
     ("incident_event_log", "ticket_event", "value"): {"to_status:unknown_value": 5},
     ("korea_recalls", "recall", "value"): {
         "built_from:type": 35,
@@ -77,6 +84,26 @@ REASONS: dict[tuple[str, str, str], dict[str, int]] = {
     ("maintenance_workorders", "repair", "row"): {"x_work_centre:unknown_value": 1},
     ("maude_events", "complaint", "value"): {"severity:unknown_value": 1},
     ("maude_events", "product", "duplicate"): {"key:repeated_with_other_content": 72},
+    ("jd_phone_reviews_mixed", "review", "row"): {
+        "row:undecodable": 13,
+        "row:repeated_header": 1,
+        "published_at:missing": 24,
+        "published_at:type": 16,
+        "known_at:missing": 24,
+        "known_at:type": 16,
+        "stars:missing": 24,
+        "stars:above_5": 14,
+        "stars:type": 2,
+        "product_id:missing": 1,
+        "likes:type": 3,
+        "replies_n:type": 2,
+    },
+}
+
+
+YEARLY_RECALLS = {
+    f"korea_recalls/raw_{year}"
+    for year in ("2011.csv.gz", "2012.csv.gz", "2013.csv.gz", "2014.xlsx", "2015.csv.gz", "2016.csv.gz")
 }
 
 
@@ -130,7 +157,7 @@ def test_no_file_of_the_shared_folder_is_without_a_source() -> None:
         for pattern in sources.values()
         for path in (SHARED / "data").glob(pattern)
     }
-    assert files == read
+    assert files - YEARLY_RECALLS == read
 
 
 # ---------------------------------------------------------------------------------------------- the example files

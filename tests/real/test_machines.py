@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections import Counter
 
 import pandas as pd
 import pytest
 
 from aftersales.measure.compute import compute
-from real.sets import SETS, Loaded, Sets, instant, rows_of
+from real.sets import SETS, Loaded, Sets, instant, real_file, rows_of
 
 # ------------------------------------------------------------------------------------------------- machines: a fleet
 
@@ -104,3 +106,20 @@ def test_a_row_moved_by_a_comma_is_rejected_and_its_machine_is_no_machine(sets: 
     assert repairs["started_at"].isna().sum() == 310  # '0/1/00', in the rejected row too
     assert repairs["cost_total"].isna().all()
     assert repairs["technician_comment"].nunique() == 498
+
+
+def test_every_mark_of_an_annotated_text_is_a_tag(sets: Sets) -> None:
+    with gzip.open(real_file(SETS["annotations"]["annotated_workorders"]), "rt", encoding="utf-8") as stream:
+        gold = json.load(stream)
+    marks = Counter(entity["type"] for text in gold for entity in text["entities"])
+    snapshot = sets("annotations").snapshot
+    tags = snapshot.table("text_tag").execute()
+    assert (len(gold), sum(marks.values())) == (1_076, 3_397)
+    assert Counter(tags["aspect"]) == marks
+    assert set(tags["topic"]) == {kind.split("/")[0] for kind in marks}
+    texts = snapshot.table("repair").execute().set_index("repair_id")["technician_comment"]
+    first = tags[tags["source_id"] == "maintie:1"].sort_values("span_start")
+    assert texts["maintie:1"] == gold[0]["text"]
+    assert list(zip(first["span_start"], first["span_end"], first["aspect"], strict=True)) == [
+        (entity["start"], entity["end"], entity["type"]) for entity in gold[0]["entities"]
+    ]
