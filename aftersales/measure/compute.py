@@ -18,6 +18,7 @@ from aftersales.measure.definitions import Metric, metric
 from aftersales.measure.dimensions import find_dimension
 from aftersales.measure.exposure import observed_since
 from aftersales.measure.figures import FIGURES
+from aftersales.measure.gates import gate_refusal
 from aftersales.measure.question import Period, Question, first_unripe_day, period_of
 from aftersales.measure.rates import COVERAGE_GATE, Rates, rates, refusal
 from aftersales.measure.selection import (
@@ -109,7 +110,8 @@ def compute(
     Rows with count, base, value and 95 % interval in the metric's unit. Groups of the base without an event are
     zeros. Groups with an event but no base have value NaN and `state` no_base. A group with few events (a rate) or a
     small base has `state` small_n. Events of unknown units, or of units not yet in service, are in the notes and in
-    no rate; so are the answers of a source that only ever gives one answer (`aftersales.measure.selection`).
+    no rate; so are the answers of a source that only ever gives one answer (`aftersales.measure.selection`). Without
+    rows, and with the reason, where a source lies below a gate of data quality (`aftersales.measure.gates`).
 
     Raises
     ------
@@ -129,6 +131,8 @@ def compute(
     blank = MetricResult(name, definition, by, _empty(question.keys), first, end, as_of)
     if not snapshot.has_rows(table):
         return _without(blank, "no_data", f"no {table} has been loaded", f"尚未载入 {table} 数据")
+    if gated := gate_refusal(question):
+        return _without(blank, "refused", *gated)
     if definition.statistic != "rate":
         chosen = tuple(source for source in one_sided(question) if source.is_certain)
         question = replace(question, left_out=tuple(source.source for source in chosen))

@@ -72,6 +72,9 @@ class Metric(Document):
     maturity_days: int = Field(default=0, ge=0)
     minimum_n: int = Field(default=30, ge=0)
     dimensions: list[str] = Field(min_length=1)
+    gates: dict[Literal["completeness", "validity", "uniqueness", "timeliness", "mapping_coverage"], float] = Field(
+        default={}, description="Data quality its sources need, where it is not that of workbench.yml"
+    )
     owner: str
     source: str
     reviewed: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
@@ -103,8 +106,8 @@ class Metric(Document):
 
     @property
     def version(self) -> str:
-        """Review date and fingerprint of the definition; a changed definition has a new one."""
-        return f"{self.reviewed}.{hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]}"
+        """Review date and fingerprint of the definition; a changed one has a new one, but a gate changes no figure."""
+        return f"{self.reviewed}.{hashlib.sha256(self.model_dump_json(exclude={'gates'}).encode()).hexdigest()[:8]}"
 
     def title(self, lang: str) -> str:
         return self.name_zh if lang == "zh" else self.name
