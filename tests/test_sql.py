@@ -127,7 +127,19 @@ def test_rows_without_a_cursor_value_are_read_every_time(
     assert (second.rows_read, second.rejected) == (2, 1)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_a_time_in_the_future_does_not_hide_what_comes_until_then(
+    workspace: TestWorkspace, database: psycopg.Connection[Any]
+) -> None:
+    crm = source(workspace)
+    put(database, (1, "2026-01-01", "a", 1), (2, "2999-01-01", "b", 1))
+    workspace.ingest(crm)
+    assert cursor_of(workspace) == {"kind": "instant", "value": "2026-01-01T00:00:00+00:00"}
+    put(database, (3, "2026-01-02", "c", 1))
+    (second,) = workspace.ingest(crm)
+    assert second.inserted == 1
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
 def test_files_are_cut_anywhere_and_nothing_is_lost_or_doubled(
     workspace: TestWorkspace, database: psycopg.Connection[Any], batch: int
 ) -> None:

@@ -365,7 +365,8 @@ def _text(value: Any) -> str:
 
 def _newest(newest: Cursor | None, values: Sequence[Any], counts_up: bool) -> Cursor | None:
     """The cursor after rows in its order whose cursor column holds `values`."""
-    last: Any = next((value for value in reversed(values) if value is not None), None)
+    now = dt.datetime.now(dt.UTC)
+    last: Any = next((value for value in reversed(values) if value is not None and not _is_future(value, now)), None)
     if last is None:
         return newest
     value: Any = decimal.Decimal(last) if counts_up else last
@@ -377,6 +378,19 @@ def _newest(newest: Cursor | None, values: Sequence[Any], counts_up: bool) -> Cu
     if newest is not None and newest.get("kind") == kind and _value(newest) >= _value(reached):
         return newest
     return reached
+
+
+def _is_future(value: Any, now: dt.datetime) -> bool:
+    """Whether a time lies ahead on every clock: as a watermark it would hide all that comes until then."""
+    if isinstance(value, str):
+        try:
+            value = dt.datetime.fromisoformat(value)
+        except ValueError:
+            return False
+    if isinstance(value, dt.datetime):
+        local = (now + dt.timedelta(hours=14)).replace(tzinfo=None)
+        return value > now + dt.timedelta(minutes=1) if value.tzinfo else value > local
+    return isinstance(value, dt.date) and value > (now + dt.timedelta(hours=14)).date()
 
 
 def _value(cursor: Cursor) -> Any:
