@@ -42,6 +42,15 @@ class EngineSettings(Document):
     threads: int = Field(default=0, ge=0, description="0: one per core")
 
 
+class ExchangeSettings(Document):
+    """What partners mean by the properties of the claims they exchange with us."""
+
+    repair_date: Literal["reported_at", "failed_at", "received_at", "started_at", "finished_at"] = Field(
+        default="reported_at",
+        description="Column behind a claim's repairDate; its model says the day the claim was first reported: ask",
+    )
+
+
 class Folders(Document):
     """Where things are, relative to the workspace."""
 
@@ -108,6 +117,7 @@ class WorkbenchFile(Document):
     quality: QualitySettings = QualitySettings()
     engine: EngineSettings = EngineSettings()
     folders: Folders = Folders()
+    exchange: ExchangeSettings = ExchangeSettings()
     roles: dict[str, Role] = Field(default={}, description="What each role may see; none: one user, who sees all")
     access: AccessSettings = AccessSettings()
     privacy: PrivacySettings = PrivacySettings()
