@@ -90,8 +90,13 @@ def dirty_world(seed: int = 20240501) -> dict[str, list[Row]]:
         }
         for i in range(300)
     ]
+    tasks = []
+    for i in range(300):
+        planned = moment()
+        tasks.append({"task_id": f"K{i}", "unit_id": unit(), "task_kind": pick("callback", "callback", "maintenance", None),
+                      "planned_at": planned, "reached_at": maybe(planned + dt.timedelta(hours=5), 0.4)})  # fmt: skip
     return {"unit": units, "product": products, "ticket": tickets, "complaint": complaints, "repair": repairs,
-            "survey": surveys, "review": reviews}  # fmt: skip
+            "survey": surveys, "review": reviews, "planned_task": tasks}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +166,9 @@ RULES: dict[str, tuple[str, str, int, Rule, Rule]] = {
     "review_satisfaction": ("review", "published_at", 0,
                             lambda w, r: r["stars"] is not None and r["scale_max"] is not None,
                             lambda w, r: r["stars"] >= r["scale_max"] - 1),
+    "survey_response_rate": ("survey", "asked_at", 14, YES, lambda w, r: r["score"] is not None),
+    "callback_reach_rate": ("planned_task", "planned_at", 7, lambda w, r: r["task_kind"] == "callback",
+                            lambda w, r: r["reached_at"] is not None),
     "first_time_fix_rate": ("repair", "finished_at", 51,
                             lambda w, r: r["result"] == "fixed" and r["visits_n"] is not None,
                             lambda w, r: r["visits_n"] <= 1 and not comes_back(w, r, 30)),
@@ -170,7 +178,8 @@ RULES: dict[str, tuple[str, str, int, Rule, Rule]] = {
     "resolution_time": ("ticket", "created_at", 30, YES, lambda w, r: hours(r, "last_resolved_at") is not None),
 }  # fmt: skip
 ENDS = {"first_response_time": "first_reply_at", "resolution_time": "last_resolved_at"}
-GROUPS = {"ticket": "channel", "complaint": "model", "repair": "model", "survey": "model", "review": "platform"}
+GROUPS = {"ticket": "channel", "complaint": "model", "repair": "model", "survey": "model", "review": "platform",
+          "planned_task": "model"}  # fmt: skip
 
 
 def dimension(world: dict[str, list[Row]], row: Row, name: str) -> Any:

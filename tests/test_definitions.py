@@ -25,9 +25,9 @@ def changed(tmp_path: Path, name: str, old: str, new: str) -> Path:
 
 def test_the_dictionary_has_these_metrics() -> None:
     assert FILES == [
-        "complaint_count", "complaint_rate", "complaints_per_10k_units", "csat", "failure_rate",
+        "callback_reach_rate", "complaint_count", "complaint_rate", "complaints_per_10k_units", "csat", "failure_rate",
         "first_response_time", "first_time_fix_rate", "nps", "repair_count", "repeat_failure_rate",
-        "resolution_time", "review_satisfaction", "sla_attainment", "ticket_count", "ticket_share",
+        "resolution_time", "review_satisfaction", "sla_attainment", "survey_response_rate", "ticket_count", "ticket_share",
     ]  # fmt: skip
     assert list(metrics()) == FILES
 

@@ -27,8 +27,8 @@ from aftersales.model.errors import SchemaError, SettingsError, known_names
 from aftersales.model.settings import TimeZone, Workspace
 from aftersales.model.tables import BOOKKEEPING, Column, Table, canonical_tables
 
-FORMATS = ("csv", "tsv", "xlsx", "json", "jsonl", "parquet")
-ENDINGS = {"ndjson": "jsonl", "txt": "csv", "xlsm": "xlsx", "xls": "xlsx", "pq": "parquet"}
+FORMATS = ("csv", "tsv", "xlsx", "json", "jsonl", "parquet", "transcript")
+ENDINGS = {"ndjson": "jsonl", "txt": "csv", "xlsm": "xlsx", "xls": "xlsx", "pq": "parquet", "srt": "transcript"}
 """Further endings of files, and their format."""
 
 PART = "@part"
@@ -227,7 +227,7 @@ class Source(Document):
     sql: SqlSettings | None = None
     rest: RestSettings | None = None
     mail: MailSettings | None = None
-    format: Literal["csv", "tsv", "xlsx", "json", "jsonl", "parquet"] | None = None
+    format: Literal["csv", "tsv", "xlsx", "json", "jsonl", "parquet", "transcript"] | None = None
     encoding: str | list[str] | None = Field(
         default=None, description="Of the whole file; several are tried line by line, in this order"
     )
@@ -367,7 +367,7 @@ def _reading_problems(content: dict[Any, Any]) -> Iterator[Problem]:
             yield (key,), f"'{key}' says nothing for the format '{kind}' (only {', '.join(kinds)})"
 
 
-READING_OPTIONS = {"encoding": ("csv", "tsv", "jsonl", "json"), "delimiter": ("csv", "tsv"),
+READING_OPTIONS = {"encoding": ("csv", "tsv", "jsonl", "json", "transcript"), "delimiter": ("csv", "tsv"),
                    "header_row": ("csv", "tsv", "xlsx"), "sheet": ("xlsx",), "sheets": ("xlsx",)}  # fmt: skip
 
 

@@ -222,11 +222,12 @@ def utf8_copy(file: ReceivedFile, source: Source, scratch: Path) -> Path:
             return file.on_disk(scratch)
     copy = scratch / f"{file.sha256[:16]}.txt"
     with copy.open("w", encoding="utf-8", newline="") as target:
-        target.writelines(_text(file, source))
+        target.writelines(text_blocks(file, source))
     return copy
 
 
-def _text(file: ReceivedFile, source: Source) -> Iterator[str]:
+def text_blocks(file: ReceivedFile, source: Source) -> Iterator[str]:
+    """The text of an examined file, block by block; undecodable bytes are escaped."""
     if isinstance(source.encoding, list) and (file.undecodable or "+" in file.encoding):
         for number, (_, _, text) in enumerate(_mixed_text(file, source.encoding)):
             yield text if number else text.removeprefix("\ufeff")

@@ -10,6 +10,7 @@ from aftersales.collect.connectors.files.delimited import load_delimited
 from aftersales.collect.connectors.files.names import unique_names
 from aftersales.collect.connectors.files.objects import load_json_array, load_json_lines
 from aftersales.collect.connectors.files.received import ReceivedFile
+from aftersales.collect.connectors.files.transcripts import load_transcripts
 from aftersales.collect.mapping import Source
 from aftersales.lake.engine import path_literal, quoted
 from aftersales.model.errors import SourceError
@@ -30,6 +31,7 @@ def load_raw(connection: duckdb.DuckDBPyConnection, file: ReceivedFile, source: 
         "json": load_json_array,
         "xlsx": _load_workbook,
         "parquet": _load_parquet,
+        "transcript": load_transcripts,
     }[file.format]
     try:
         return reader(connection, file, source, scratch)

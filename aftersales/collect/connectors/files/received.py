@@ -19,7 +19,7 @@ from aftersales.collect.mapping import ENDINGS, FORMATS, Source
 from aftersales.model.errors import SourceError
 
 CHUNK = 1 << 20
-TEXT_FORMATS = ("csv", "tsv", "jsonl", "json")
+TEXT_FORMATS = ("csv", "tsv", "jsonl", "json", "transcript")
 
 
 @dataclass(frozen=True)
