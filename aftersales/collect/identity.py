@@ -54,13 +54,14 @@ def links(snapshot: Snapshot) -> pd.DataFrame:
 
     Columns: table, column, target, rows, filled, resolved, share_resolved (of the filled), unresolved, near (unresolved
     keys that meet exactly one target once case, width, blanks and separators are ignored), ambiguous (that meet
-    several), examples (ids of unresolved rows). Links between tables without rows are left out.
+    several), examples (ids of unresolved rows). Links nobody fills are left out.
     """
     found = [
         _link(snapshot, table, column, target)
         for table, column, target in _foreign_keys()
         if snapshot.has_rows(table) and snapshot.has_rows(target)
     ]
+    found = [link for link in found if link["filled"]]
     names = ["table", "column", "target", "rows", "filled", "resolved", "share_resolved", "unresolved", "near",
              "ambiguous", "examples"]  # fmt: skip
     return pd.DataFrame(found, columns=names)
@@ -263,19 +264,20 @@ def _texts(snapshot: Snapshot, ids: Sequence[str]) -> dict[str, str]:
     }
 
 
-_LONG_NUMBER = re.compile(r"\d{6,}")
+_LEFT_OUT = re.compile(r"\d{6,}|⟨[^⟩]*⟩")
+"""Order numbers, which make every text unique, and the tokens of masked words, which make all texts alike."""
 _PIECES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\W_]+")
 
 
 def prepared(text: str) -> str:
-    """Text as it is compared: narrow, lower case, order numbers out, Chinese as overlapping pairs of characters.
+    """Text as it is compared: narrow, lower case, order numbers and masks out, Chinese as overlapping pairs.
 
     Examples
     --------
     >>> prepared("电池漏液 No. 20260101234567")
     '电池 池漏 漏液 no'
     """
-    plain = _LONG_NUMBER.sub(" ", unicodedata.normalize("NFKC", text).lower())
+    plain = _LEFT_OUT.sub(" ", unicodedata.normalize("NFKC", text).lower())
     words: list[str] = []
     for piece in _PIECES.findall(plain):
         if piece[0] < "\u3040" or len(piece) < 3:
