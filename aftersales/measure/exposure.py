@@ -26,6 +26,9 @@ from aftersales.model.errors import MetricError
 DAYS_PER_MONTH = 30.4375
 NEVER = 10**6
 """A day since 1970 that does not come."""
+SERVICE_COLUMNS = ("unit_id", "status", "in_service_at", "sold_at", "shipped_at", "built_at", "removed_at",
+                   "end_of_observation")  # fmt: skip
+"""Columns of `unit` that say when a unit is in service."""
 AGE_BANDS = tuple(range(0, 60, 3))
 """Lower ends of the bands of months in service in which rates are compared; the last one is open."""
 
@@ -96,14 +99,14 @@ def _service(snapshot: Snapshot) -> ir.Table:
     guess = ibis.coalesce(*[units[column].epoch_days() + days for column, days in delays.items()])
     guess = ibis.ifelse(units.status.fill_null("") == "stock", ibis.null("int64"), guess)
     starts = ibis.coalesce(known, guess).cast("int64")
-    ends = [ibis.coalesce(units[column].epoch_days(), NEVER) for column in ("removed_at", "end_of_observation")]
+    ends = [ibis.coalesce(units[column].epoch_days(), NEVER) for column in SERVICE_COLUMNS[-2:]]
     return units.mutate(starts=starts, stops=ibis.least(*ends).cast("int64"),
                         is_estimated=known.isnull() & starts.notnull())  # fmt: skip
 
 
 def _median_delays(units: ir.Table) -> dict[str, int]:
     """Median days from sale, shipment and build to service, of units where both are known; 0 where there are none."""
-    columns = ("sold_at", "shipped_at", "built_at")
+    columns = SERVICE_COLUMNS[3:6]
     in_service = units.in_service_at.epoch_days()
     spans = {column: (in_service - units[column].epoch_days()).cast("float64") for column in columns}
     medians = units.aggregate(**{column: span.quantile(0.5) for column, span in spans.items()}).execute().iloc[0]
