@@ -34,8 +34,9 @@ def set_aside(snapshot: Snapshot, sources: Sequence[str] = ()) -> pd.DataFrame:
     newest = latest_deliveries(snapshot)
     if newest.empty:
         return pd.DataFrame(columns=["source", "reason", "kind", "rows", "source_file", "source_row"])
-    runs = newest["ingest_run_id"].unique().tolist()
-    held = held.filter(held.ingest_run_id.isin(runs))
+    # by delivery, not by run: rows that a killed load had set aside count for the run that completed it
+    place = held.quarantine_id.split("/")
+    held = held.filter((held.source + "/" + held.table + "/" + place[0] + "/" + place[1]).isin(newest["delivery_id"]))
     held = held.filter(held.source.isin(list(sources))) if sources else held
     spread = held.select("source", "kind", "source_file", "source_row", reason=held.reasons.unnest())
     grouped = spread.group_by(["source", "reason", "kind"]).aggregate(
