@@ -319,8 +319,8 @@ def test_a_damaged_file_leaves_the_files_before_it_loaded(workspace: TestWorkspa
 
 def test_no_row_content_is_in_a_message(workspace: TestWorkspace) -> None:
     """A name in the data must not reach a log through an error."""
-    path = workspace.file("1.csv", "id,created,state,price\n1,2024-01-01,Wang Xiaoming,13800138000\n")
-    with pytest.raises(Exception, match="lacks 2 of 4 mapped columns") as caught:
+    path = workspace.file("1.csv", "id,day,state,price\n1,2024-01-01,Wang Xiaoming,13800138000\n")
+    with pytest.raises(Exception, match="lacks 3 of 4 mapped columns") as caught:
         workspace.ingest(workspace.source(SOURCE))
     assert "Wang" not in str(caught.value)
     assert "138001" not in str(caught.value)

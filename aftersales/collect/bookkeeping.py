@@ -40,8 +40,11 @@ def known_deliveries(load: Load) -> list[Delivery]:
     by_table = {row["table"]: row for row in rows}
     if set(by_table) != set(load.source.tables):
         return []
-    names = [name for name in Delivery.__dataclass_fields__ if name in rows[0] and name != "skipped"]
-    return [Delivery(**{name: by_table[table][name] for name in names}, skipped=True) for table in load.source.tables]
+    told = [
+        {name: value for name, value in by_table[table].items() if value is not None} for table in load.source.tables
+    ]
+    names = set(Delivery.__dataclass_fields__)  # an older ledger lacks some of them
+    return [Delivery(**{name: row[name] for name in names & set(row)}, skipped=True) for row in told]
 
 
 def write_quarantine(load: Load, connection: duckdb.DuckDBPyConnection, name: str) -> None:

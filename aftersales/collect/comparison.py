@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from aftersales.collect.delivery import Delivery, Load
-from aftersales.collect.mapping import TableMapping
+from aftersales.collect.mapping import FittedMapping
 from aftersales.collect.staging import ONE_A_KEY, filled_columns
 from aftersales.lake.engine import literal, quoted
 from aftersales.lake.store import data_files, held_rows
@@ -28,7 +28,7 @@ def compare_with_lake(
     connection: duckdb.DuckDBPyConnection,
     ledger: Delivery,
     table: Table,
-    mapping: TableMapping,
+    mapping: FittedMapping,
     current: DeltaTable,
 ) -> Delivery:
     """Compare with what the lake holds: make `met` (keys it has: corrected, unchanged, stale, foreign) and count."""
@@ -38,9 +38,12 @@ def compare_with_lake(
     if paths:
         rows = held_rows(paths)
         held = [name for name, *_ in connection.execute(f"describe select * from {rows}").fetchall()]
+        kept = "".join(
+            f", {f'c.{quoted(name)}' if name in held else 'null'} as {_kept(name)}" for name in mapping.absent
+        )
         connection.execute(f"""
             create or replace temp table met as
-            select s._id, s._row, c.data_file, c.file_row, c.source_system as held_by,
+            select s._id, s._row, c.data_file, c.file_row, c.source_system as held_by{kept},
                    -- a correction is known since its own version or clock when that is later, else since it was loaded
                    coalesce(case when s._version > c.known_at then s._version end,
                             case when s.known_at > c.known_at then s.known_at end, {now}) as corrected_at,
@@ -51,8 +54,10 @@ def compare_with_lake(
             from ({good}) as s
             join (select * from {rows} where superseded_at is null) as c on c.{key} = s.{key}""")
     else:
+        kept = "".join(f"{_kept(name)} {table.column(name).sql_type}, " for name in mapping.absent)
         connection.execute(
             "create or replace temp table met (_id bigint, _row bigint, data_file varchar, file_row bigint, "
+            f"{kept}"
             "held_by varchar, corrected_at timestamptz, what varchar)"
         )
     met = dict(connection.execute("select what, count(*) from met group by what").fetchall())
@@ -78,9 +83,20 @@ def _files_with_a_key(connection: duckdb.DuckDBPyConnection, paths: Sequence[str
     return [path for (path,) in found.fetchall()]
 
 
-def inserts_query(load: Load, table: Table, mapping: TableMapping) -> str:
+def _kept(column: str) -> str:
+    """What the lake has in a column that the file cannot fill."""
+    return quoted(f"_kept_{column}")
+
+
+def site_columns(mapping: FittedMapping) -> list[str]:
+    """The site's own columns of the mapping, sorted; also those that the file cannot fill."""
+    return sorted(column for column in [*mapping.columns, *mapping.absent] if column.startswith(SITE_PREFIX))
+
+
+def inserts_query(load: Load, table: Table, mapping: FittedMapping) -> str:
     """SELECT of the new and corrected rows, with the columns of the lake's table."""
     filled = {column: f"s.{quoted(column)}" for column in filled_columns(table, mapping)}
+    filled |= {column: f"m.{_kept(column)}::{table.column(column).sql_type}" for column in mapping.absent}
     filled |= {
         "known_at": "coalesce(m.corrected_at, s.known_at)",
         "version_at": "s._version",
@@ -91,10 +107,9 @@ def inserts_query(load: Load, table: Table, mapping: TableMapping) -> str:
         "ingest_run_id": literal(load.run_id),
         "yr": "s.yr",
     }
-    site = sorted(column for column in mapping.columns if column.startswith(SITE_PREFIX))
     fields = [
         f"{filled.get(name, f'null::{table.column(name).sql_type}')} as {quoted(name)}"
-        for name in (*table.columns, *site, *BOOKKEEPING)
+        for name in (*table.columns, *site_columns(mapping), *BOOKKEEPING)
     ]
     return (
         f"select {', '.join(fields)} from staged as s left join met as m using (_id) "
@@ -107,7 +122,7 @@ def closures_query() -> str:
     return "select data_file, file_row, corrected_at as superseded_at from met where what = 'corrected'"
 
 
-def _differs(table: Table, mapping: TableMapping, lake_columns: Iterable[str]) -> str:
+def _differs(table: Table, mapping: FittedMapping, lake_columns: Iterable[str]) -> str:
     """SQL: whether the staged row `s` says something else than the lake's row `c`, which has `lake_columns`."""
     filled = filled_columns(table, mapping)
     held = set(lake_columns)  # an older lake may lack a column that the table has by now
@@ -115,6 +130,6 @@ def _differs(table: Table, mapping: TableMapping, lake_columns: Iterable[str]) -
     pairs = [
         (f"s.{quoted(name)}" if name in filled else "null", f"c.{quoted(name)}" if name in held else "null")
         for name in names
-        if name != "known_at"
+        if name != "known_at" and name not in mapping.absent
     ]
     return " or ".join(f"{new} is distinct from {old}" for new, old in pairs)

@@ -36,6 +36,8 @@ class Delivery:
     corrected: int = 0
     unchanged: int = 0
     values_set_aside: int = 0
+    refused: str = ""
+    """Why nothing of the table could be loaded; its rows are then left out."""
     newest_known_at: dt.datetime | None = None
     loaded_at: dt.datetime | None = None
     seconds: float = 0.0

@@ -8,7 +8,6 @@ the next run does the file again, and rows that had arrived are found unchanged.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,11 +24,12 @@ from aftersales.collect.bookkeeping import (
     write_quarantine,
 )
 from aftersales.collect.checks import expected_columns, table_checks
-from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query
+from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query, site_columns
 from aftersales.collect.connectors.files import check_unchanged, examine, load_raw, matching_files, received_files
 from aftersales.collect.delivery import Delivery, Load, commit_facts
+from aftersales.collect.drift import fitted, refused_ledgers
 from aftersales.collect.fetch import Report, delivered_files
-from aftersales.collect.mapping import Source, TableMapping, read_code_lists
+from aftersales.collect.mapping import FittedMapping, Source, read_code_lists
 from aftersales.collect.privacy import install_privacy
 from aftersales.collect.quality import delivery_facts, unmapped_values
 from aftersales.collect.staging import stage_table
@@ -38,7 +38,7 @@ from aftersales.lake.engine import scratch_folder, staging
 from aftersales.lake.store import Changes, Store, arrow_schema
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
-from aftersales.model.tables import SITE_PREFIX, canonical_table
+from aftersales.model.tables import canonical_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -68,7 +68,7 @@ def ingest_source(
     Raises
     ------
     SourceError
-        A file is missing, damaged, or lacks a mapped column. Files before it stay loaded.
+        A file is missing, damaged, or lacks what every table needs. Files before it stay loaded.
     """
     source = source.model_copy(update={"files": files}) if files else source
     store = Store(workspace.lake)
@@ -98,14 +98,16 @@ def _ingest_file(load: Load) -> list[Delivery]:
             connection.execute(MACROS)
             install_privacy(connection, load.workspace)
             columns = load_raw(connection, load.file, load.source, scratch)
-            _check_columns(load, columns)
+            found = fitted(load, connection, columns)
+            load = replace(load, source=load.source.model_copy(update={"tables": found.tables}))
             ledgers, measured, lacking = [], [], []
             since = known_until(load)
-            for name, mapping in load.source.tables.items():
+            for name, mapping in found.tables.items():
                 ledgers.append(_load_table(load, connection, name, mapping))
                 expected = expected_columns(load.checks[name], load.source, name)
                 measured += delivery_facts(connection, load.source, name, expected, since)
                 lacking += unmapped_values(connection, load.source, name)
+            ledgers += refused_ledgers(load, connection, found)
     except (duckdb.Error, OSError) as error:
         raise _not_staged(load, error) from error
     write_measured(load, measured, lacking)
@@ -123,26 +125,7 @@ def _not_staged(load: Load, error: Exception) -> SourceError:
     )
 
 
-def _check_columns(load: Load, columns: list[str]) -> None:
-    """Every raw column the mapping names is in the file; all that are not are reported at once."""
-    wanted = dict.fromkeys(name for mapping in load.source.tables.values() for name in mapping.raw_columns)
-    missing = [name for name in wanted if name not in columns]
-    if not missing:
-        return
-    hints = []
-    for name in missing:
-        near = difflib.get_close_matches(name, columns, n=1)
-        hints.append(f"'{name}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
-    shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-    raise SourceError(
-        load.file.name,
-        f"lacks {len(missing)} of {len(wanted)} mapped columns: {', '.join(hints)}",
-        rows=f"the file has: {shown}",
-        fix=f"mend 'from' in {load.source.name}.yml, or ask for the column; none of its rows was loaded",
-    )
-
-
-def _load_table(load: Load, connection: duckdb.DuckDBPyConnection, name: str, mapping: TableMapping) -> Delivery:
+def _load_table(load: Load, connection: duckdb.DuckDBPyConnection, name: str, mapping: FittedMapping) -> Delivery:
     started = time.perf_counter()
     table = canonical_table(name)
     staged = stage_table(load, connection, name, table, mapping)
@@ -156,7 +139,7 @@ def _load_table(load: Load, connection: duckdb.DuckDBPyConnection, name: str, ma
         return Changes(connection, inserts_query(load, table, mapping), closures_query() if final.corrected else None)
 
     check_unchanged(load.file)
-    site = [column for column in mapping.columns if column.startswith(SITE_PREFIX)]
+    site = site_columns(mapping)
     load.store.merge(
         name, changes, schema=arrow_schema(table, site), key=table.key, partition="yr", message=commit_facts(load)
     )

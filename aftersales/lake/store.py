@@ -72,7 +72,7 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
         ("place", pa.int64()),
         ("rows_read", pa.int64()), ("accepted", pa.int64()), ("rejected", pa.int64()), ("duplicate", pa.int64()),
         ("left_out", pa.int64()), ("inserted", pa.int64()), ("corrected", pa.int64()), ("unchanged", pa.int64()),
-        ("values_set_aside", pa.int64()), ("newest_known_at", ARROW_TYPES["ts"]),
+        ("values_set_aside", pa.int64()), ("refused", pa.string()), ("newest_known_at", ARROW_TYPES["ts"]),
         ("loaded_at", ARROW_TYPES["ts"]), ("seconds", pa.float64()), ("ingest_run_id", pa.string()),
         ("replay_run_id", pa.string()),
     ]),
@@ -97,6 +97,19 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
         ("first_seen", ARROW_TYPES["ts"]), ("last_seen", ARROW_TYPES["ts"]), ("source_file", pa.string()),
         ("sha256", pa.string()), ("mapping_hash", pa.string()), ("loaded_at", ARROW_TYPES["ts"]),
         ("ingest_run_id", pa.string()),
+    ]),
+    # columns of a delivery that are not what the mapping or the delivery before said
+    "drift": pa.schema([
+        ("drift_id", pa.string()), ("source", pa.string()), ("source_file", pa.string()), ("sha256", pa.string()),
+        ("mapping_hash", pa.string()), ("kind", pa.string()), ("column", pa.string()), ("found", pa.string()),
+        ("table", pa.string()), ("consequence", pa.string()), ("proposal", pa.string()),
+        ("loaded_at", ARROW_TYPES["ts"]), ("ingest_run_id", pa.string()),
+    ]),
+    # the columns of a source's files, whenever they changed
+    "header": pa.schema([
+        ("header_id", pa.string()), ("source", pa.string()), ("source_file", pa.string()),
+        ("columns", pa.list_(pa.string())), ("place", pa.int64()),
+        ("loaded_at", ARROW_TYPES["ts"]), ("ingest_run_id", pa.string()),
     ]),
     # how far each remote source has been fetched and loaded; the newest receipt of a source counts
     "watermark": pa.schema([
