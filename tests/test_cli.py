@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from conftest import TestWorkspace
 from worlds import DemoWorld, new_workspace, section_cell, write_page
 
 from aftersales.cli import app, main
@@ -457,6 +458,36 @@ def test_check_reports_the_problems_of_all_files_at_once(tmp_path: Path) -> None
     done = run("check", "-w", str(tmp_path / "w"), code=1)
     assert "4 with problems" in done.stdout
     assert "tiket_id" in done.stderr
+
+
+def test_a_column_that_is_gone_is_shown_with_a_line_for_the_yaml(workspace: TestWorkspace) -> None:
+    workspace.source("""
+        owner: test
+        files: data/raw/*
+        tables:
+          ticket:
+            columns: {ticket_id: id, known_at: created, created_at: created, status: status}
+          complaint:
+            where: {kind: complaint}
+            columns: {complaint_id: id, known_at: created, received_at: created}
+        """)
+    workspace.file("[1].csv", "id,created,status,kind\n1,2024-01-01,open,complaint\n")
+    root = str(workspace.root)
+    assert [row["refused"] for row in answer("ingest", "-w", root)] == ["", ""]
+    workspace.file("[2].csv", "id,created,Status of it,art\n2,2024-01-01,open,complaint\n")
+    found = answer("check", "-w", root, code=1)
+    assert found["problems"] == []
+    assert [(row["column"], row["consequence"]) for row in found["drift"]] == [
+        ("status", "kept"),
+        ("kind", "refused"),
+        ("art", "ignored"),
+    ]
+    done = run("ingest", "-w", root, code=1)
+    assert "[2].csv: table complaint was not loaded, the file lacks 'kind'" in done.stderr
+    shown = run("status", "-w", root).stdout
+    assert "crm/ticket: [2].csv: renamed column 'status', now 'Status of it'; the rest is loaded" in shown
+    assert "    status: {from: [status, Status of it]}" in shown
+    assert len(answer("status", "-w", root)["drift"]) == 3
 
 
 def test_init_never_writes_over_a_file_of_the_user(tmp_path: Path) -> None:

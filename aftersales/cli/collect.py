@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,9 +62,26 @@ def ingest(
             for deliveries in ingest_source(place, source, files=files):
                 records += [delivery.record() for delivery in deliveries]
             progress.advance(task)
+    refused = [record for record in records if record["refused"]]
     if json_:
         print_json(records)
-        return
+    else:
+        _print_ledger(records)
+        for record in refused:
+            err.print(_refused_text(record), style="red", markup=False, soft_wrap=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _refused_text(record: dict[str, Any]) -> str:
+    return (
+        f"{record['source_file']}: table {record['table']} was not loaded, the file {record['refused']}\n"
+        f"  rows : {record['left_out']:,} left out; the other tables of the file are loaded\n"
+        f"  fix  : mend data/sources/{record['source']}.yml (aftersales status proposes lines), then run it again"
+    )
+
+
+def _print_ledger(records: list[dict[str, Any]]) -> None:
     counts = {name: name for name in ("accepted", "rejected", "duplicate")}
     shown = {"source_file": "file", "table": "table", "rows_read": "read", **counts}
     shown |= {"inserted": "new", "corrected": "corrected", "skipped": "skipped"}
@@ -112,6 +131,7 @@ def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None
 
     Example: aftersales status --json
     """
+    from aftersales.collect.drift import drift_of
     from aftersales.collect.ledger import fresh_sources, latest_deliveries, set_aside
     from aftersales.collect.mapping import catalogue
 
@@ -119,6 +139,7 @@ def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None
     with pinned_lake(place) as (snapshot, as_of):
         ledger = latest_deliveries(snapshot)
         reasons = set_aside(snapshot)
+        drift = drift_of(snapshot)
         tables = [
             {"table": name, "version": version, "rows": int(snapshot.connection.execute(snapshot.table(name).count()))}
             for name, version in snapshot.versions.items()
@@ -140,6 +161,7 @@ def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None
         "tables": tables,
         "freshness": json.loads(fresh.to_json(orient="records", date_format="iso")),
         "reasons": reasons.to_dict("records"),
+        "drift": json.loads(drift.to_json(orient="records", date_format="iso")),
     }
     if json_:
         print_json(report)
@@ -151,6 +173,21 @@ def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None
     if len(reasons):
         out.print()
         print_rows(reasons.head(10).to_dict("records"), ["source", "reason", "kind", "rows"])
+    if len(drift):
+        out.print()
+        _print_drift([{str(key): value for key, value in row.items()} for row in drift.head(10).to_dict("records")])
+
+
+def _print_drift(rows: list[dict[str, Any]]) -> None:
+    """Columns that changed, what it costs, and below each the lines that would mend it."""
+    from aftersales.collect.drift import CONSEQUENCES, KINDS
+
+    for row in rows:
+        instead = f", now '{row['found']}'" if row["found"] else ""
+        said = f"{KINDS[row['kind']][0]} '{row['column']}'{instead}; {CONSEQUENCES[row['consequence']][0]}"
+        out.print(f"{row['source']}/{row['table']}: {row['file']}: {said}", markup=False, soft_wrap=True)
+        for line in row["proposal"].splitlines():
+            out.print(f"    {line}", markup=False, soft_wrap=True, style="bold")
 
 
 @app.command()
@@ -175,17 +212,20 @@ def tables(
 
 @app.command()
 def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
-    """Read every YAML of the workspace and every file its sources name, and load nothing; all problems at once.
+    """Read every YAML of the workspace and every file that is not loaded yet, and load nothing; all problems at once.
+
+    Columns that are new, missing or renamed are shown with a line for the YAML.
 
     Example: aftersales check
     """
-    from aftersales.collect.connectors.files import matching_files
+    from aftersales.collect.drift import foreseen
     from aftersales.collect.mapping import read_source
     from aftersales.measure.definitions import metrics
     from aftersales.publish.sidecars import page_names, read_sidecar
 
     place = open_workspace(workspace)
     problems: list[str] = []
+    drift: list[dict[str, Any]] = []
     checked: list[str] = [FILE_NAME]
 
     def attempt(name: str, action: Any) -> None:
@@ -195,16 +235,26 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
         except AftersalesError as error:
             problems.append(str(error))
 
+    def look(path: Path) -> None:
+        source = read_source(path, place)
+        for file, finding in foreseen(place, source, dt.datetime.now(dt.UTC)):
+            drift.append({"source": source.name, "file": file, **asdict(finding)})
+
     for path in sorted(place.sources.glob("*.yml")):
-        attempt(f"source {path.stem}", lambda path=path: matching_files(read_source(path, place), place.root))
+        attempt(f"source {path.stem}", lambda path=path: look(path))
+    stopped = sum(row["consequence"] == "refused" for row in drift)
     attempt("metric dictionary", metrics)
     for page in page_names(place):
         attempt(f"page {page}", lambda page=page: read_sidecar(place, page))
     if json_:
-        print_json({"checked": checked, "problems": problems})
+        print_json({"checked": checked, "problems": problems, "drift": drift})
     else:
+        if drift:
+            _print_drift(drift)
         for problem in problems:
             err.print(problem, style="red", markup=False, soft_wrap=True)
         out.print(f"{len(checked)} checked, {len(problems)} with problems")
-    if problems:
+        if stopped:
+            out.print(f"{stopped} missing {'column stops' if stopped == 1 else 'columns stop'} a table")
+    if problems or stopped:
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aftersales.model.errors import ParameterError
@@ -67,7 +68,7 @@ def _cell(value: Any) -> str:
         if isinstance(value, float) and abs(value) < 1000
         else f"{value:,.0f}"
         if isinstance(value, int | float)
-        else str(value)
+        else escape(str(value))
     )
 
 
