@@ -228,11 +228,11 @@ def test_the_watermark_stays_when_the_load_fails(workspace: TestWorkspace, datab
     crm = source(workspace)
     put(database, (1, "2026-01-01", "a", 1))
     broken = source(workspace, columns="").model_copy(update={"tables": crm.tables})
-    database.execute('alter table "工单" rename "状态" to state')
-    with pytest.raises(SourceError, match="状态"):
+    database.execute('alter table "工单" rename id to nr')
+    with pytest.raises(SourceError, match="lacks 1 of 4 mapped columns: 'id'"):
         workspace.ingest(broken)
     assert cursor_of(workspace) is None
-    mended = workspace.source(SOURCE.replace("状态", "state").replace(
+    mended = workspace.source(SOURCE.replace("ticket_id: id", "ticket_id: nr").replace(
         "{SQL}", "{url: {env: CRM_URL}, table: 工单, cursor: changed}"))  # fmt: skip
     assert [ledger.inserted for ledger in workspace.ingest(mended)] == [1]
     assert cursor_of(workspace) is not None
