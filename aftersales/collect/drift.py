@@ -19,13 +19,15 @@ import yaml
 from rapidfuzz import fuzz
 
 from aftersales.collect.bookkeeping import add_system_rows, known_deliveries
+from aftersales.collect.checks import table_checks
 from aftersales.collect.connectors.files import examine, load_raw, matching_files, received_files
 from aftersales.collect.delivery import Delivery, Load
-from aftersales.collect.fit import SPLIT, VERSION, WHERE, Fit, Use, fit, uses
+from aftersales.collect.fit import NAMES, ONLY_WITH, PLACES, SPLIT, WHERE, Fit, Use, fit, uses
 from aftersales.collect.mapping import ColumnSpec, Source, TableMapping, folded, read_code_lists
 from aftersales.collect.typed import MACROS, typed_query
+from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import literal, quoted, scratch_folder, staging
-from aftersales.lake.store import SYSTEM_TABLES, Snapshot, Store, data_files, parquet_scan
+from aftersales.lake.store import SYSTEM_TABLES, Snapshot, Store, data_files
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import canonical_table
@@ -233,7 +235,7 @@ def foreseen(workspace: Workspace, source: Source, at: dt.datetime) -> list[tupl
     before = _columns_before(store, source.name)
     found: list[tuple[str, Finding]] = []
     for file in received_files(matching_files(source, workspace.root), source, workspace.root):
-        load = Load(workspace, store, source, file, mapping_hash, lists, "", at)
+        load = Load(workspace, store, source, file, mapping_hash, lists, "", at, table_checks(workspace))
         if known_deliveries(load):
             continue
         before, findings = _looked_at(replace(load, file=examine(file, source)), before)
@@ -282,7 +284,7 @@ def _gaps(source: Source, columns: Sequence[str]) -> list[tuple[str, Use]]:
     for name, mapping in source.tables.items():
         for use in uses(name, mapping):
             lacks = use.lacks(columns)
-            gaps += [(column, use) for column in (lacks if use.spec.join is not None else lacks[:1])]
+            gaps += [(column, use) for column in (lacks if use.takes_all else lacks[:1])]
     return gaps
 
 
@@ -332,7 +334,10 @@ def _with_stand_in(source: Source, use: Use, column: str, found: str) -> str:
         return f"where: {_yaml(wanted)}"
     if use.place == SPLIT and mapping.split:
         return f"split: {_yaml({'column': found, 'separator': mapping.split.separator})}"
-    if use.spec.join is not None:
+    if use.place in (ONLY_WITH, NAMES):
+        listed = mapping.only_with if use.place == ONLY_WITH else mapping.names
+        return f"{use.place}: {_yaml([found if name == column else name for name in listed])}"
+    if use.takes_all:
         sources = [found if name == column else name for name in use.spec.sources]
     else:
         sources = [*use.spec.sources, found]
@@ -388,7 +393,7 @@ def _name_likeness(one: str, other: str) -> float:
 
 def _names_likeness(column: str, use: Use, name: str) -> float:
     told = [_name_likeness(column, name)]
-    if use.place not in (VERSION, WHERE, SPLIT):
+    if use.place not in PLACES:
         spec = canonical_table(use.table).column(use.place)
         told += [0.9 * _name_likeness(name, word) for word in (use.place, spec.en, spec.zh)]
     return max(told)
@@ -396,7 +401,7 @@ def _names_likeness(column: str, use: Use, name: str) -> float:
 
 def _likeness(load: Load, connection: duckdb.DuckDBPyConnection, use: Use, name: str, names: float) -> float:
     """How likely `name` took the place: names, and what its values say where they can say something."""
-    if use.place in (VERSION, WHERE, SPLIT):
+    if use.place in PLACES:
         return names
     column = canonical_table(use.table).column(use.place)
     read, overlap = _values(load, connection, use, name)
@@ -414,8 +419,9 @@ def _values(load: Load, connection: duckdb.DuckDBPyConnection, use: Use, name: s
     """
     table = canonical_table(use.table)
     column = table.column(use.place)
-    alone = {"sources": [name], "join": None, "not_before": None, "not_after": None, "default": None}
-    mapping = TableMapping(columns={use.place: use.spec.model_copy(update=alone)})
+    alone = {"sources": [name], "join": None, "digest": False, "not_before": None, "not_after": None, "default": None}
+    known = ColumnSpec.model_validate({"value": "2000-01-01"})
+    mapping = TableMapping(columns={"known_at": known, use.place: use.spec.model_copy(update=alone)})
     keyed = table.model_copy(update={"key": use.place, "key_from": [], "clock": use.place})
     sample = f"(select * from raw where _bad is null limit {SAMPLE_ROWS})"
     typed = typed_query(load.source, use.table, keyed, mapping, load.code_lists, sample)

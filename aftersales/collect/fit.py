@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from aftersales.collect.mapping import PSEUDO_COLUMNS, ColumnSpec, FittedMapping, Source, TableMapping
 from aftersales.model.tables import Table, canonical_table
 
-VERSION = "version"
-WHERE = "where"
-SPLIT = "split"
+VERSION, WHERE, ONLY_WITH, SPLIT, NAMES = "version", "where", "only_with", "split", "names"
+"""Keys of a table's mapping, besides `columns`, that name raw columns."""
+
+PLACES = (VERSION, WHERE, ONLY_WITH, SPLIT, NAMES)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Use:
-    """One place of a mapping that reads raw columns: a canonical column, `version`, `where` or `split`."""
+    """One place of a mapping that reads raw columns: a canonical column, or a key such as `where`."""
 
     table: str
     place: str
@@ -34,10 +35,15 @@ class Use:
     role: str
     """Why it is needed, for messages."""
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether all of its raw columns are needed; else they are alternatives."""
+        return self.spec.join is not None or self.spec.digest
+
     def lacks(self, columns: Collection[str]) -> list[str]:
         """The raw columns for want of which it cannot be filled; none where one of several alternatives is there."""
         missing = [name for name in self.spec.sources if name not in columns and name not in PSEUDO_COLUMNS]
-        one_is_enough = self.spec.join is None and len(missing) < len(self.spec.sources)
+        one_is_enough = not self.takes_all and len(missing) < len(self.spec.sources)
         return [] if one_is_enough else missing
 
 
@@ -49,10 +55,14 @@ def uses(name: str, mapping: TableMapping) -> Iterator[Use]:
         yield Use(name, column, spec, bool(role), role)
     if mapping.version:
         yield Use(name, VERSION, mapping.version, True, "it says which version is newest")
-    for column in mapping.where:
-        yield Use(name, WHERE, ColumnSpec.model_validate({"from": column}), True, "it says which rows are meant")
-    if mapping.split:
-        yield Use(name, SPLIT, ColumnSpec.model_validate({"from": mapping.split.column}), True, "it is split into rows")
+    for place, columns, role in (
+        (WHERE, list(mapping.where), "it says which rows are meant"),
+        (ONLY_WITH, mapping.only_with, "it says which rows are meant"),
+        (SPLIT, [mapping.split.column] if mapping.split else [], "it is split into rows"),
+        (NAMES, mapping.names, "the names in it are masked in texts"),
+    ):
+        for column in columns:
+            yield Use(name, place, ColumnSpec.model_validate({"from": column}), True, role)
 
 
 def _role(table: Table, mapping: TableMapping, column: str, spec: ColumnSpec) -> str:
@@ -88,10 +98,9 @@ def _fitted(mapping: TableMapping, columns: Collection[str], absent: list[str]) 
         partners = {key: None for key in ("not_before", "not_after") if getattr(spec, key) in absent}
         return spec.model_copy(update={"sources": there, **partners})
 
-    return FittedMapping(
-        columns={name: present(spec) for name, spec in mapping.columns.items() if name not in absent},
-        version=present(mapping.version) if mapping.version else None,
-        where=mapping.where,
-        split=mapping.split,
-        absent=absent,
-    )
+    fitted = {
+        "columns": {name: present(spec) for name, spec in mapping.columns.items() if name not in absent},
+        "version": present(mapping.version) if mapping.version else None,
+        "absent": absent,
+    }
+    return FittedMapping.model_construct(**{**dict(mapping), **fitted})
