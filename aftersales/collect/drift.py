@@ -420,8 +420,8 @@ def _values(load: Load, connection: duckdb.DuckDBPyConnection, use: Use, name: s
     table = canonical_table(use.table)
     column = table.column(use.place)
     alone = {"sources": [name], "join": None, "digest": False, "not_before": None, "not_after": None, "default": None}
-    known = ColumnSpec.model_validate({"value": "2000-01-01"})
-    mapping = TableMapping(columns={"known_at": known, use.place: use.spec.model_copy(update=alone)})
+    always = ColumnSpec.model_validate({"value": "2000-01-01"})
+    mapping = TableMapping(columns={"known_at": always, use.place: use.spec.model_copy(update=alone)})
     keyed = table.model_copy(update={"key": use.place, "key_from": [], "clock": use.place})
     sample = f"(select * from raw where _bad is null limit {SAMPLE_ROWS})"
     typed = typed_query(load.source, use.table, keyed, mapping, load.code_lists, sample)
