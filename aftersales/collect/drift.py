@@ -434,7 +434,8 @@ def _values(load: Load, connection: duckdb.DuckDBPyConnection, use: Use, name: s
         select count(*) filter (not list_contains(coalesce(_reasons, []), {blank})), count(*) filter (_reasons is null)
         from offered_values""").fetchone() or (0, 0)
     share = read / filled if filled else 0.0
-    comparable = column.type in ("id", "cat", "str", "bool") and column.tier in ("P0", "P1")  # others are pseudonyms
+    is_plain = column.tier in ("P0", "P1") and not use.spec.pseudonym  # of others the lake has pseudonyms
+    comparable = is_plain and column.type in ("id", "cat", "str", "bool")
     held = _held(load, use) if comparable else None
     if held is None or not read:
         return share, None
