@@ -27,8 +27,13 @@ from aftersales.lake.vault import (
 )
 from aftersales.model.errors import SettingsError
 
+MONTH = "ticket@2026-03"
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 KEY = b"k" * 32
+
+
+def seal(vault: Vault, texts: list[str | None], subjects: list[str | None], month: str = MONTH) -> list[str | None]:
+    return vault.seal(texts, subjects, [month] * len(texts))
 
 
 @pytest.fixture
@@ -38,15 +43,15 @@ def vault(tmp_path: Path) -> Vault:
 
 def test_a_sealed_text_opens_again_and_is_the_same_each_time(vault: Vault) -> None:
     texts = ["门锁打不开", "", "a" * 5000, None, "emoji 🔒 \ud800"]
-    sealed = vault.seal(texts, ["c_a"] * 5)
-    assert sealed == vault.seal(texts, ["c_a"] * 5)
+    sealed = seal(vault, texts, ["c_a"] * 5)
+    assert sealed == seal(vault, texts, ["c_a"] * 5)
     assert vault.unseal(sealed) == texts
-    assert all(text is None or text.startswith("sealed:v1:1:") for text in sealed)
+    assert all(text is None or text.startswith("sealed:v1:") for text in sealed)
     assert "门锁" not in str(sealed)
 
 
 def test_two_persons_never_share_a_key(vault: Vault) -> None:
-    one, other, again = vault.seal(["same"] * 3, ["c_a", "c_b", "c_a"])
+    one, other, again = seal(vault, ["same"] * 3, ["c_a", "c_b", "c_a"])
     assert one == again != other
 
 
@@ -55,22 +60,22 @@ def test_what_is_not_sealed_is_left_as_it_is(vault: Vault) -> None:
 
 
 def test_nothing_is_sealed_without_a_subject(vault: Vault) -> None:
-    assert vault.seal(["text"], [None]) == [None]
+    assert seal(vault, ["text"], [None]) == [None]
 
 
 def test_an_erased_persons_text_cannot_be_read_and_no_new_key_is_made(vault: Vault) -> None:
-    sealed = vault.seal(["mine", "yours"], ["c_a", "c_b"])
+    sealed = seal(vault, ["mine", "yours"], ["c_a", "c_b"])
     assert vault.erase(["c_a", "c_unknown"], reason="asked", now=NOW) == 1
     assert vault.unseal(sealed) == [ERASED, "yours"]
-    assert vault.seal(["more", "more"], ["c_a", "c_unknown"]) == [None, None]
+    assert seal(vault, ["more", "more"], ["c_a", "c_unknown"]) == [None, None]
     assert set(vault.erased()) == {"c_a", "c_unknown"}
     reopened = Vault(vault.path, KEY)
     assert reopened.unseal(sealed) == [ERASED, "yours"]
 
 
 def test_the_bytes_of_a_shredded_key_are_gone_from_the_file_and_its_log(vault: Vault) -> None:
-    vault.seal(["mine"], ["c_a"])
-    (wrapped,) = vault._connection.execute("select wrapped from subject_key").fetchone()
+    seal(vault, ["mine"], ["c_a"])
+    (wrapped,) = vault._connection.execute("select wrapped from subject_key where subject = 'c_a'").fetchone()
     files = [path for path in vault.path.parent.iterdir() if path.name.startswith("vault.db")]
     assert any(wrapped in path.read_bytes() for path in files)
     vault.erase(["c_a"], reason="asked", now=NOW)
@@ -78,8 +83,18 @@ def test_the_bytes_of_a_shredded_key_are_gone_from_the_file_and_its_log(vault: V
     assert not any(wrapped in path.read_bytes() for path in files)
 
 
+def test_the_end_of_a_period_takes_every_text_of_that_period_and_no_other(vault: Vault) -> None:
+    march = seal(vault, ["a", "b"], ["c_a", "c_b"])
+    april = seal(vault, ["a", "b"], ["c_a", "c_b"], "ticket@2026-04")
+    assert march != april
+    vault.erase([MONTH], reason="retention", now=NOW)
+    assert vault.unseal(march) == [ERASED, ERASED]
+    assert vault.unseal(april) == ["a", "b"]
+    assert seal(vault, ["a"], ["c_a"]) == [None]
+
+
 def test_another_process_that_erases_is_seen_at_once(vault: Vault) -> None:
-    sealed = vault.seal(["mine"], ["c_a"])
+    sealed = seal(vault, ["mine"], ["c_a"])
     assert vault.unseal(sealed) == ["mine"]
     Vault(vault.path, KEY).erase(["c_a"], reason="asked", now=NOW)
     assert vault.unseal(sealed) == [ERASED]
@@ -88,17 +103,17 @@ def test_another_process_that_erases_is_seen_at_once(vault: Vault) -> None:
 def test_two_that_want_the_same_new_key_get_the_same(vault: Vault) -> None:
     other = Vault(vault.path, KEY)
     subjects = [f"c_{i}" for i in range(2_000)]
-    assert vault.seal(["x"] * 2_000, subjects) == other.seal(["x"] * 2_000, subjects)
-    assert vault.seal(["x"], ["c_new"]) == other.seal(["x"], ["c_new"])
+    assert seal(vault, ["x"] * 2_000, subjects) == seal(other, ["x"] * 2_000, subjects)
+    assert seal(vault, ["x"], ["c_new"]) == seal(other, ["x"], ["c_new"])
 
 
 def test_a_text_of_another_vault_is_unreadable_and_not_called_erased(vault: Vault, tmp_path: Path) -> None:
     other = Vault(tmp_path / "other.db", KEY)
-    sealed = other.seal(["a", "b"], ["c_1", "c_2"])
+    sealed = seal(other, ["a", "b"], ["c_1", "c_2"])
     assert vault.unseal(sealed) == [UNREADABLE] * 2
-    vault.seal(["mine"], ["c_9"])
+    seal(vault, ["mine"], ["c_9"])
     assert vault.unseal(sealed) == [UNREADABLE] * 2
-    assert vault.unseal(["sealed:v1:x:y", "sealed:v1:1", "sealed:v1:1:!!"]) == [UNREADABLE] * 3
+    assert vault.unseal(["sealed:v1:x:y", "sealed:v1:1", "sealed:v1:1.2:!!"]) == [UNREADABLE] * 3
 
 
 def test_a_wrong_master_key_is_refused_before_anything_is_sealed_with_it(vault: Vault) -> None:
@@ -114,7 +129,7 @@ def test_the_audit_keeps_every_entry(vault: Vault) -> None:
 
 def test_key_file_and_vault_are_for_the_owner_alone(workspace: TestWorkspace) -> None:
     place = workspace.open()
-    open_vault(place).seal(["x"], ["c_a"])
+    seal(open_vault(place), ["x"], ["c_a"])
     for name in ("pseudonym.key", "vault.db"):
         assert stat.S_IMODE((workspace.root / "data" / "private" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((workspace.root / "data" / "private").stat().st_mode) == 0o700
@@ -164,9 +179,9 @@ def test_a_pseudonym_is_keyed_short_and_of_its_role(workspace: TestWorkspace) ->
 def test_sealing_costs_microseconds(vault: Vault) -> None:
     texts = [f"门锁指纹识别不了,换电池也没有用,请尽快处理 {i}" for i in range(40_000)]
     known = [f"c_{i % 4_000}" for i in range(40_000)]
-    vault.seal(texts[:4_000], known[:4_000])
+    seal(vault, texts[:4_000], known[:4_000])
     started = time.process_time()
-    sealed = vault.seal(texts, known)
+    sealed = seal(vault, texts, known)
     assert time.process_time() - started < 40_000 * 16e-6  # 3 to 4 us a text on a quiet machine
     started = time.process_time()
     vault.unseal(sealed)

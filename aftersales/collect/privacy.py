@@ -27,7 +27,7 @@ from aftersales.model.settings import Workspace
 from aftersales.model.tables import Column, Table, canonical_table
 
 Tier = Literal["P0", "P1", "P2", "P3"]
-ERASED_REASON = "privacy:erased"
+ERASED_REASON, EXPIRED_REASON = "privacy:erased", "privacy:expired"
 NAME_TOKEN = "⟨name⟩"
 _NARROWED = str.maketrans(WIDE, NARROW)
 
@@ -45,8 +45,8 @@ def install_privacy(connection: duckdb.DuckDBPyConnection, workspace: Workspace)
     def masked(texts: list[str | None], names: list[list[str] | None]) -> list[str | None]:
         return [None if text is None else mask(text, known or ()) for text, known in zip(texts, names, strict=True)]
 
-    def sealed(texts: list[str | None], subjects: list[str | None]) -> list[str | None]:
-        return open_vault(workspace).seal(texts, subjects)
+    def sealed(texts: list[str | None], subjects: list[str | None], periods: list[str | None]) -> list[str | None]:
+        return open_vault(workspace).seal(texts, subjects, periods)
 
     def is_erased(subjects: list[str | None]) -> list[bool]:
         gone = open_vault(workspace).erased()
@@ -54,7 +54,7 @@ def install_privacy(connection: duckdb.DuckDBPyConnection, workspace: Workspace)
 
     add_function(connection, "pseudonym_of", pseudonym_of, ["VARCHAR", "VARCHAR"], "VARCHAR")
     add_function(connection, "masked", masked, ["VARCHAR", "VARCHAR[]"], "VARCHAR")
-    add_function(connection, "sealed", sealed, ["VARCHAR", "VARCHAR"], "VARCHAR")
+    add_function(connection, "sealed", sealed, ["VARCHAR"] * 3, "VARCHAR")
     add_function(connection, "is_erased", is_erased, ["VARCHAR"], "BOOLEAN")
 
 
@@ -105,6 +105,15 @@ def subject_expression(name: str, table: Table, filled: set[str]) -> str:
     return f"coalesce({', '.join([*parts, literal(name + ':') + ' || ' + quoted(table.key)])})"
 
 
+def period_expression(name: str, table: Table, filled: set[str]) -> str:
+    """SQL: the period a row belongs to, a month of its clock in UTC; its texts expire together."""
+    if table.clock not in filled:
+        return literal(f"{name}@")
+    clock = quoted(table.clock)
+    day = f"make_timestamp(epoch_us({clock}))" if table.column(table.clock).type == "ts" else clock
+    return f"{literal(name + '@')} || coalesce(strftime({day}, '%Y-%m'), '')"
+
+
 def _is_text(column: Column, has_customer: bool) -> bool:
     return column.type == "text" or (column.type == "str" and has_customer)
 
@@ -128,13 +137,13 @@ def protected_query(load: Load, typed: str, name: str, table: Table, mapping: Ta
             personal.append(column)
         if tier >= "P2" and _is_text(described, has_customer) and place.settings.privacy.seal_text:
             text = texts.get(column, quoted(column))
-            texts[column] = f"case when _reasons is null then sealed({text}, _subject) else {text} end"
+            texts[column] = f"case when _reasons is null then sealed({text}, _subject, _period) else {text} end"
     whose = subject_expression(name, table, filled)
     query = f"select *{_replaced(ids)} from ({typed})"
-    query = f"select *, {whose} as _subject from ({query})"
+    query = f"select *, {whose} as _subject, {period_expression(name, table, filled)} as _period from ({query})"
     if personal and _anybody_erased(load.workspace):
         query = _emptied(query, personal, list(ids))
-    return f"select * exclude (_names){_replaced(texts)} from ({query})"
+    return f"select * exclude (_names, _period){_replaced(texts)} from ({query})"
 
 
 def _replaced(expressions: dict[str, str]) -> str:
@@ -154,17 +163,18 @@ def _anybody_erased(workspace: Workspace) -> bool:
 
 
 def _emptied(query: str, personal: list[str], ids: list[str]) -> str:
-    """The rows of erased persons without their personal values, and with the reason."""
+    """The rows of erased persons and of expired periods without their personal values, and with the reason."""
     blanks = {column: f"case when _gone then null else {quoted(column)} end" for column in personal}
     staff = [column for column in ids if column not in personal]
     blanks |= {column: f"case when is_erased({quoted(column)}) then null else {quoted(column)} end" for column in staff}
-    reason = f"list_append(coalesce(_set_aside, []::varchar[]), '{ERASED_REASON}')"
+    why = f"case when is_erased(_period) then '{EXPIRED_REASON}' else '{ERASED_REASON}' end"
+    reason = f"list_append(coalesce(_set_aside, []::varchar[]), {why})"
     blanks |= {
         "_set_aside": f"case when _gone and _reasons is null then {reason} else _set_aside end",
         "_raw": "case when _gone then null else _raw end",
     }
     keyed = [column for column in ids if column in personal]
-    is_gone = " or ".join(f"is_erased({subject})" for subject in ("_subject", *map(quoted, keyed)))
+    is_gone = " or ".join(f"is_erased({subject})" for subject in ("_subject", "_period", *map(quoted, keyed)))
     return f"select *{_replaced(blanks)} from (select *, {is_gone} as _gone from ({query}))"
 
 
@@ -184,7 +194,8 @@ def protected_raw(load: Load, table: str, rows: pa.Table) -> pa.Table:
         for raw, owner in zip(rows["raw"].to_pylist(), owners, strict=True)
     ]
     if load.workspace.settings.privacy.seal_text:
-        texts = open_vault(load.workspace).seal(texts, owners)
+        month = f"quarantine@{load.loaded_at:%Y-%m}"
+        texts = open_vault(load.workspace).seal(texts, owners, [month] * len(texts))
     place = rows.schema.get_field_index("raw")
     return rows.set_column(place, "raw", pa.array(texts, pa.string())).drop_columns(["subject"])
 
@@ -204,6 +215,7 @@ def _raw_ids(workspace: Workspace, source: Source) -> Iterator[tuple[str, list[t
 def pseudonym_of_raw(value: str, spec: ColumnSpec, role: str, made: Pseudonyms) -> str:
     """The pseudonym that the mapping makes of a raw id: trimmed, narrow, in its case, with its prefix."""
     text = value.strip(BLANKS).translate(_NARROWED)
+    text = text.split(spec.before, 1)[0].strip(BLANKS) if spec.before else text
     text = getattr(text, spec.case)() if spec.case else text
     return made.of(spec.prefix + text, role)
 

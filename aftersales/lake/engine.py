@@ -84,19 +84,22 @@ def add_function(
     arguments: list[str],
     result: str,
 ) -> None:
-    """Give `connection` an SQL function of one or two lists; it is called with some thousand rows at a time.
+    """Give `connection` an SQL function of one to three lists; it is called with some thousand rows at a time.
 
     The function sees nulls as None and answers with one value a row.
     """
     kinds = {"VARCHAR": pa.string(), "BOOLEAN": pa.bool_()}
 
-    def of_one(column: pa.ChunkedArray) -> pa.Array:
-        return pa.array(function(column.to_pylist()), kinds[result])
+    def of_one(a: pa.ChunkedArray) -> pa.Array:
+        return pa.array(function(a.to_pylist()), kinds[result])
 
-    def of_two(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array:
-        return pa.array(function(first.to_pylist(), second.to_pylist()), kinds[result])
+    def of_two(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.Array:
+        return pa.array(function(a.to_pylist(), b.to_pylist()), kinds[result])
 
-    made = of_one if len(arguments) == 1 else of_two  # DuckDB counts the arguments of what it is given
+    def of_three(a: pa.ChunkedArray, b: pa.ChunkedArray, c: pa.ChunkedArray) -> pa.Array:
+        return pa.array(function(a.to_pylist(), b.to_pylist(), c.to_pylist()), kinds[result])
+
+    made = (of_one, of_two, of_three)[len(arguments) - 1]  # DuckDB counts the arguments of what it is given
     connection.create_function(name, made, arguments, result, type="arrow", null_handling="special")  # type: ignore[call-overload]
 
 

@@ -1,10 +1,12 @@
 """The vault: one random key per person, kept outside the lake; a text whose key is gone can be read by nobody.
 
-Free text of tier P2 and P3 lies in the lake as `sealed:v1:<key id>:<base64>`: AES-SIV (RFC 5297) under the key of its
-subject. The scheme is deterministic, so a text delivered again is the same text; it shows that two texts of one person
-are equal, and nothing else. Erasing a person deletes the key, in every version of every table at once.
+Free text of tier P2 and P3 lies in the lake as `sealed:v1:<key id>.<key id>:<base64>`: AES-SIV (RFC 5297) under a key
+made of two, that of its subject and that of its period. The scheme is deterministic, so a text delivered again is the
+same text; it shows that two texts of one person and month are equal, and nothing else. Erasing a person deletes the
+first key, the end of a retention time the second, and with it the text in every version of every table at once.
 
-The subject is the row's customer; without one, the thread (`ticket:<id>`) or the row itself (`complaint:<id>`).
+The subject is the row's customer; without one, the thread (`ticket:<id>`) or the row itself (`complaint:<id>`). The
+period is a month of a table's clock (`ticket@2026-03`).
 
 One master key stands above all: it wraps the vault's keys and makes the pseudonyms. It comes from the environment
 variable AFTERSALES_PRIVACY_KEY, else from the system's keyring, else from a file that is made at first use. Whoever
@@ -20,11 +22,12 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,7 @@ CUSTOMER, STAFF = "c_", "s_"
 """Pseudonyms of customers and of staff; one number in both roles gives two of them."""
 
 _SHORTEST_KEY = 16
+_SEALED = re.compile(rf"{SEAL}(\d{{1,18}})\.(\d{{1,18}}):(.*)", re.S)
 _CACHED_KEYS = 200_000
 
 
@@ -150,8 +154,9 @@ class Vault:
         self.path = path
         self._wrap = _cipher(_derived(master, "vault", 64))
         self._lock = threading.RLock()
-        self._by_subject: dict[str, tuple[int, AESSIV]] = {}
-        self._by_id: dict[int, AESSIV | None] = {}
+        self._by_subject: dict[str, tuple[int, bytes]] = {}
+        self._by_id: dict[int, bytes | None] = {}
+        self._ciphers: dict[tuple[int, int], AESSIV] = {}
         self._data_version = -1
         self._connection = self._opened(_derived(master, "check", 16).hex())
 
@@ -194,47 +199,83 @@ class Vault:
 
     # ------------------------------------------------------------------------------------------- seal and unseal
 
-    def seal(self, texts: Sequence[str | None], subjects: Sequence[str | None]) -> list[str | None]:
-        """Each text under the key of its subject; keys that are missing are made in one transaction.
+    def seal(
+        self, texts: Sequence[str | None], subjects: Sequence[str | None], periods: Sequence[str | None]
+    ) -> list[str | None]:
+        """Each text under the keys of its subject and period; missing keys are made in one transaction.
 
-        A text without a subject, and one whose subject was erased, comes back as None.
+        A text without a subject or period, and one whose subject or period is gone, comes back as None.
         """
+        rows = list(zip(texts, subjects, periods, strict=True))
         with self._lock:
             self._see_others()
-            wanted = {subject for text, subject in zip(texts, subjects, strict=True) if text is not None and subject}
-            keys = self._keys(wanted)
+            keys = self._keys(
+                {name for text, *names in rows if text is not None and all(names) for name in names if name}
+            )
         sealed: list[str | None] = []
-        for text, subject in zip(texts, subjects, strict=True):
-            key = keys.get(subject) if subject else None
-            if text is None or key is None:
+        for text, subject, period in rows:
+            own, month = keys.get(subject or ""), keys.get(period or "")
+            if text is None or own is None or month is None:
                 sealed.append(None)
             else:
-                cipher = base64.b64encode(key[1].encrypt(text.encode("utf-8", "surrogatepass") or b"\0", None))
-                sealed.append(f"{SEAL}{key[0]}:{cipher.decode()}")
+                plain = text.encode("utf-8", "surrogatepass") or b"\0"
+                cipher = base64.b64encode(self._cipher_of(own, month).encrypt(plain, None))
+                sealed.append(f"{SEAL}{own[0]}.{month[0]}:{cipher.decode()}")
         return sealed
 
     def unseal(self, texts: Sequence[str | None]) -> list[str | None]:
-        """Plain texts; `ERASED` where the key was shredded, `UNREADABLE` where this vault never had it.
+        """Plain texts; `ERASED` where a key was shredded, `UNREADABLE` where this vault never had it.
 
         What is not sealed comes back as it is.
         """
-        parts = [text.split(":", 3) if text is not None and text.startswith(SEAL) else None for text in texts]
+        parts = [_SEALED.match(text) if text is not None and text.startswith(SEAL) else None for text in texts]
         with self._lock:
             self._see_others()
-            keys = self._keys_of_ids({int(part[2]) for part in parts if part and part[2].isdigit()})
-        return [text if part is None else _plain(keys, part) for text, part in zip(texts, parts, strict=True)]
+            keys = self._keys_of_ids({int(number) for part in parts if part for number in part.group(1, 2)})
+        return [
+            text if text is None or not text.startswith(SEAL) else self._opened_text(part, keys)
+            for text, part in zip(texts, parts, strict=True)
+        ]
+
+    def _opened_text(self, part: re.Match[str] | None, keys: Mapping[int, bytes | None]) -> str:
+        from cryptography.exceptions import InvalidTag
+
+        numbers = (int(part[1]), int(part[2])) if part else (0, 0)
+        if part is None or any(number not in keys for number in numbers):
+            return UNREADABLE
+        own, month = keys[numbers[0]], keys[numbers[1]]
+        if own is None or month is None:
+            return ERASED
+        try:
+            cipher = self._cipher_of((numbers[0], own), (numbers[1], month))
+            plain = cipher.decrypt(base64.b64decode(part[3]), None)
+        except (InvalidTag, ValueError):
+            return UNREADABLE
+        return "" if plain == b"\0" else plain.decode("utf-8", "surrogatepass")
+
+    def _cipher_of(self, own: tuple[int, bytes], month: tuple[int, bytes]) -> AESSIV:
+        """The cipher of one person and period; neither key alone gives it."""
+        known = self._ciphers.get((own[0], month[0]))
+        if known is None:
+            known = _cipher(hmac.digest(own[1], month[1], "sha512"))
+            if len(self._ciphers) >= _CACHED_KEYS:
+                self._ciphers.clear()
+            self._ciphers[own[0], month[0]] = known
+        return known
 
     def _see_others(self) -> None:
         """Forget cached keys when another process has changed the vault: it may have erased somebody."""
         (version,) = self._connection.execute("pragma data_version").fetchone()
         if version != self._data_version:
             self._data_version = version
-            self._by_subject.clear()
-            self._by_id.clear()
+            self._forget()
 
-    def _keys(self, subjects: Iterable[str]) -> dict[str, tuple[int, AESSIV]]:
+    def _forget(self) -> None:
+        for cache in (self._by_subject, self._by_id, self._ciphers):
+            cache.clear()
+
+    def _keys(self, wanted: set[str]) -> dict[str, tuple[int, bytes]]:
         """Keys by subject, made where missing; erased subjects have none."""
-        wanted = set(subjects)
         found = {subject: self._by_subject[subject] for subject in wanted if subject in self._by_subject}
         missing = sorted(wanted - set(found))
         if missing:
@@ -243,7 +284,7 @@ class Vault:
             if absent:
                 rows += self._made(absent)
             for subject, key_id, wrapped in rows:
-                found[subject] = (key_id, _cipher(self._unwrapped(key_id, wrapped)))
+                found[subject] = (key_id, self._unwrapped(key_id, wrapped))
             self._remember(found)
         return found
 
@@ -260,7 +301,7 @@ class Vault:
             rows = [(last + i, subject) for i, subject in enumerate((s for s in new if s not in there), 1)]
             connection.executemany(
                 "insert into subject_key values (?, ?, ?, ?)",
-                ((key_id, subject, self._wrapped(key_id, os.urandom(64)), now) for key_id, subject in rows),
+                ((key_id, subject, self._wrapped(key_id, os.urandom(32)), now) for key_id, subject in rows),
             )
             return self._rows_of(new)
 
@@ -274,12 +315,12 @@ class Vault:
             rows += self._connection.execute(f"{query} ({', '.join('?' * len(some))})", some).fetchall()
         return rows
 
-    def _keys_of_ids(self, ids: set[int]) -> dict[int, AESSIV | None]:
+    def _keys_of_ids(self, ids: set[int]) -> dict[int, bytes | None]:
         """Keys by id; None: erased, absent: unknown."""
         missing = sorted(ids - set(self._by_id))
         if missing:
             for key_id, wrapped in self._select("select key_id, wrapped from subject_key where key_id in", missing):
-                self._by_id[key_id] = _cipher(self._unwrapped(key_id, wrapped))
+                self._by_id[key_id] = self._unwrapped(key_id, wrapped)
             for (key_id,) in self._select("select key_id from tombstone where key_id in", missing):
                 self._by_id[key_id] = None
         found = {key_id: self._by_id[key_id] for key_id in ids if key_id in self._by_id}
@@ -287,7 +328,7 @@ class Vault:
             self._by_id.clear()
         return found
 
-    def _remember(self, keys: Mapping[str, tuple[int, AESSIV]]) -> None:
+    def _remember(self, keys: Mapping[str, tuple[int, bytes]]) -> None:
         if len(self._by_subject) + len(keys) > _CACHED_KEYS:
             self._by_subject.clear()
         self._by_subject.update(keys)
@@ -318,13 +359,11 @@ class Vault:
                 [(subject, known.get(subject), now.isoformat(), reason) for subject in subjects],
             )
             connection.executemany(
-                "update subject_key set wrapped = ? where key_id = ?", [(os.urandom(80), i) for i in known.values()]
+                "update subject_key set wrapped = ? where key_id = ?", [(os.urandom(48), i) for i in known.values()]
             )
             connection.executemany("delete from subject_key where key_id = ?", [(i,) for i in known.values()])
         with self._lock:
-            for subject, key_id in known.items():
-                self._by_subject.pop(subject, None)
-                self._by_id[key_id] = None
+            self._forget()
             if known:
                 self._connection.execute("vacuum")
                 self._connection.execute("pragma wal_checkpoint(truncate)")
@@ -347,6 +386,13 @@ class Vault:
             rows = self._connection.execute(f"select {', '.join(names)} from audit order by entry_id").fetchall()
         return [{**dict(zip(names, row, strict=True)), "details": json.loads(row[5])} for row in rows]
 
+    def key_ids(self, subjects: Sequence[str]) -> list[int]:
+        """Numbers of the keys of `subjects`, those that were shredded too."""
+        with self._lock:
+            rows = self._select("select key_id from subject_key where subject in", list(subjects))
+            rows += self._select("select key_id from tombstone where subject in", list(subjects))
+        return sorted(key_id for (key_id,) in rows if key_id is not None)
+
     def has_key(self, subject: str) -> bool:
         """Whether anything was ever sealed for this subject and can still be read."""
         with self._lock:
@@ -357,22 +403,6 @@ def _cipher(key: bytes) -> AESSIV:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
     return AESSIV(key)
-
-
-def _plain(keys: Mapping[int, AESSIV | None], part: Sequence[str]) -> str:
-    from cryptography.exceptions import InvalidTag
-
-    key_id = int(part[2]) if len(part) == 4 and part[2].isdigit() else 0
-    if key_id not in keys:
-        return UNREADABLE
-    key = keys[key_id]
-    if key is None:
-        return ERASED
-    try:
-        plain = key.decrypt(base64.b64decode(part[3]), None)
-    except (InvalidTag, ValueError):
-        return UNREADABLE
-    return "" if plain == b"\0" else plain.decode("utf-8", "surrogatepass")
 
 
 _open_vaults: dict[tuple[str, bytes, int], Vault] = {}
