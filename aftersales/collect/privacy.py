@@ -125,7 +125,7 @@ def protected_query(load: Load, typed: str, name: str, table: Table, mapping: Ta
     """SELECT of the rows of `typed` without plain personal values; adds `_subject` (whose row it is)."""
     place, filled = load.workspace, {*mapping.columns, table.key}
     has_customer = any(column in filled for column in subject_columns(table))
-    ids, texts, personal = {}, {}, []
+    ids, texts, personal, persons = {}, {}, [], []
     for column, spec in mapping.columns.items():
         described = table.column(column)
         tier = column_tier(place, name, column, described, spec)
@@ -133,6 +133,8 @@ def protected_query(load: Load, typed: str, name: str, table: Table, mapping: Ta
             ids[column] = f"pseudonym_of({quoted(column)}, '{role_of(column)}')"
         if described.type == "text" and tier >= "P1":
             texts[column] = _masked(quoted(column))
+        if tier >= "P2" and described.type == "id" and column != table.key:
+            persons.append(column)
         if tier >= "P2" and column != table.key and not (described.type == "id" and role_of(column) == STAFF):
             personal.append(column)
         if tier >= "P2" and _is_text(described, has_customer) and place.settings.privacy.seal_text:
@@ -141,8 +143,8 @@ def protected_query(load: Load, typed: str, name: str, table: Table, mapping: Ta
     whose = subject_expression(name, table, filled)
     query = f"select *{_replaced(ids)} from ({typed})"
     query = f"select *, {whose} as _subject, {period_expression(name, table, filled)} as _period from ({query})"
-    if personal and _anybody_erased(load.workspace):
-        query = _emptied(query, personal, list(ids))
+    if (personal or persons) and _anybody_erased(load.workspace):
+        query = _emptied(query, personal, persons)
     return f"select * exclude (_names, _period){_replaced(texts)} from ({query})"
 
 
@@ -162,18 +164,19 @@ def _anybody_erased(workspace: Workspace) -> bool:
     return workspace.vault.exists() and bool(open_vault(workspace).erased())
 
 
-def _emptied(query: str, personal: list[str], ids: list[str]) -> str:
+def _emptied(query: str, personal: list[str], persons: list[str]) -> str:
     """The rows of erased persons and of expired periods without their personal values, and with the reason."""
     blanks = {column: f"case when _gone then null else {quoted(column)} end" for column in personal}
-    staff = [column for column in ids if column not in personal]
-    blanks |= {column: f"case when is_erased({quoted(column)}) then null else {quoted(column)} end" for column in staff}
+    for column in (column for column in persons if column not in personal):  # staff: by themselves, or with the period
+        gone = f"is_erased({quoted(column)}) or is_erased(_period)"
+        blanks[column] = f"case when {gone} then null else {quoted(column)} end"
     why = f"case when is_erased(_period) then '{EXPIRED_REASON}' else '{ERASED_REASON}' end"
     reason = f"list_append(coalesce(_set_aside, []::varchar[]), {why})"
     blanks |= {
         "_set_aside": f"case when _gone and _reasons is null then {reason} else _set_aside end",
         "_raw": "case when _gone then null else _raw end",
     }
-    keyed = [column for column in ids if column in personal]
+    keyed = [column for column in persons if column in personal]
     is_gone = " or ".join(f"is_erased({subject})" for subject in ("_subject", "_period", *map(quoted, keyed)))
     return f"select *{_replaced(blanks)} from (select *, {is_gone} as _gone from ({query}))"
 

@@ -393,6 +393,14 @@ class Vault:
             rows += self._select("select key_id from tombstone where subject in", list(subjects))
         return sorted(key_id for (key_id,) in rows if key_id is not None)
 
+    def living(self, prefix: str) -> list[str]:
+        """Subjects that begin with `prefix` and have a key."""
+        with self._lock:
+            rows = self._connection.execute(
+                "select subject from subject_key where substr(subject, 1, ?) = ?", (len(prefix), prefix)
+            ).fetchall()
+        return sorted(subject for (subject,) in rows)
+
     def has_key(self, subject: str) -> bool:
         """Whether anything was ever sealed for this subject and can still be read."""
         with self._lock:
