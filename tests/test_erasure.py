@@ -237,7 +237,7 @@ def test_files_as_received_are_named_and_can_be_emptied(corrected: TestWorkspace
     first = (corrected.root / "data" / "raw" / "crm_1.csv").read_text(encoding="utf-8")
     assert "王小明" not in first
     assert "13812345678" not in first
-    assert first.splitlines()[1] == "T1,2026-01-01,2026-01-01,,,,east,,1"
+    assert first.splitlines()[1] == "T1,2026-01-01,2026-01-01,,,A1,east,,1"
     assert "Ann Lee here" in first
     assert [redact_raw(place, subject, file) for file in files] == [0, 0]
     again = corrected.ingest(corrected.source(CRM))
@@ -257,6 +257,7 @@ def test_packed_and_json_lines_can_be_emptied(workspace: TestWorkspace) -> None:
     assert left[:2] == rows[:2]
     assert {name for name, value in left[2].items() if value is not None} == {
         "id",
+        "agent",
         "created",
         "changed",
         "team",

@@ -24,8 +24,9 @@ import pyarrow as pa
 
 from aftersales.collect.privacy import period_expression, role_of
 from aftersales.collect.subject import Subject, id_columns, mine_in, personal_columns, quarantined
-from aftersales.lake.engine import connect, literal, quoted
-from aftersales.lake.store import Changes, Store, data_files, parquet_scan
+from aftersales.lake.datafiles import parquet_scan
+from aftersales.lake.engine import connect, literal, quoted, staging
+from aftersales.lake.store import Changes, Store, data_files, held_rows
 from aftersales.lake.vault import STAFF, open_vault
 from aftersales.model.errors import SettingsError, known_names
 from aftersales.model.settings import Workspace
@@ -126,33 +127,38 @@ def _emptied(
     """
     store, table, found = Store(workspace.lake), canonical_table(name), 0
     run, instant = uuid.uuid4().hex[:12], f"{literal(now.isoformat())}::timestamptz"
+    schema = pa.schema(store.open(name).schema().to_arrow())
 
     def changes(current: DeltaTable) -> Changes | None:
         nonlocal found
-        schema = pa.schema(current.schema().to_arrow())
-        goes = conditions(table, set(schema.names))
-        if not goes or not (paths := data_files(current)):
+        if not (paths := data_files(current)):
             return None
-        with duckdb.connect() as connection:
-            connection.execute("set TimeZone='UTC'")
-            affected = " or ".join(f"({quoted(column)} is not null and ({when}))" for column, when in goes.items())
-            rows = f"select * from {parquet_scan(paths)} where superseded_at is null and ({affected})"
-            blanks = {column: f"case when {when} then null else {quoted(column)} end" for column, when in goes.items()}
-            since = f"greatest({instant}, known_at)"
-            blanks |= {"known_at": since, "loaded_at": instant, "ingest_run_id": literal(run)}
-            replaced = ", ".join(f"{value} as {quoted(column)}" for column, value in blanks.items())
-            new = connection.execute(f"select * replace ({replaced}) from ({rows})").to_arrow_table()
-            closed = connection.execute(
-                f"select {quoted(table.key)}, yr, {since} as superseded_at from ({rows})"
-            ).to_arrow_table()
-        found = len(new)
+        rows = held_rows(paths)
+        held = {column for column, *_ in connection.execute(f"describe select * from {rows}").fetchall()}
+        if not (goes := conditions(table, held)):
+            return None
+        since = f"greatest({instant}, known_at)"
+        values = {column: f"case when {when} then null else {quoted(column)} end" for column, when in goes.items()}
+        values |= {"known_at": since, "loaded_at": instant, "ingest_run_id": literal(run)}
+        values |= {column: f"null::{table.column(column).sql_type}" for column in schema.names if column not in held}
+        fields = ", ".join(f"{values.get(column, quoted(column))} as {quoted(column)}" for column in schema.names)
+        affected = " or ".join(f"({quoted(column)} is not null and ({when}))" for column, when in goes.items())
+        connection.execute(f"""
+            create or replace temp table emptied as
+            select {fields}, data_file as _file, file_row as _place from {rows}
+            where superseded_at is null and ({affected})""")
+        (found,) = connection.execute("select count(*) from emptied").fetchone() or (0,)
         if not found or not apply:
             return None
-        return Changes(new.select(schema.names).cast(schema).to_reader(), closed)
+        return Changes(
+            connection,
+            "select * exclude (_file, _place) from emptied",
+            "select _file as data_file, _place as file_row, known_at as superseded_at from emptied",
+        )
 
-    schema = pa.schema(store.open(name).schema().to_arrow())
     facts = {"source": why, "file": "", "run": run}
-    store.merge(name, changes, schema=schema, key=table.key, partition="yr", message=facts)
+    with staging(workspace) as connection:
+        store.merge(name, changes, schema=schema, key=table.key, partition="yr", message=facts)
     return found
 
 

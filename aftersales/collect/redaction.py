@@ -21,7 +21,7 @@ from aftersales.collect.connectors.files import matching_files
 from aftersales.collect.mapping import ColumnSpec, Source, catalogue
 from aftersales.collect.privacy import column_tier, is_pseudonymised, pseudonym_of_raw, role_of
 from aftersales.collect.subject import THREADS, Subject, rows_about
-from aftersales.lake.vault import CUSTOMER, pseudonyms
+from aftersales.lake.vault import CUSTOMER, STAFF, pseudonyms
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import canonical_table
@@ -140,7 +140,8 @@ class _Redaction:
             for column, spec in mapping.columns.items():
                 described = table.column(column)
                 is_personal = column_tier(workspace, name, column, described, spec) >= "P2"
-                (personal if is_personal else self.kept).update(spec.sources)
+                is_staff = described.type == "id" and role_of(column) == STAFF
+                (personal if is_personal and not is_staff else self.kept).update(spec.sources)
                 keyed = is_pseudonymised(workspace, name, column, described, spec)
                 if is_personal and described.type == "id":
                     self._ids += [(raw, spec, role_of(column), keyed) for raw in spec.sources[:1]]
