@@ -39,6 +39,7 @@ SETS: Mapping[str, Mapping[str, str]] = {
     "alexa": {"alexa_reviews": "amazon_alexa/amazon_alexa.tsv.gz"},
     "cfpb": {"cfpb_complaints": "cfpb_2014/Consumer_Complaints.csv.gz"},
     "korea": {"korea_recalls": "korea_recalls/recall_korea_2011_2016.csv.gz"},
+    "korea_files": {"korea_recall_files": "korea_recalls/raw_*"},
     "workorders": {"maintenance_workorders": "maintenance_workorders/work_orders.csv.gz"},
     "maude": {"maude_events": "maude_bone_cement/maude_2017.csv.gz"},
     "nyc": {"nyc_service_requests": "nyc311_sample/nyc311_sample.csv.gz"},

@@ -82,3 +82,12 @@ def test_reopened_and_reassigned_shares(incidents: Loaded) -> None:
 def test_nearly_everything_comes_by_phone(incidents: Loaded) -> None:
     channels = compute(incidents.snapshot, "ticket_share", by=["channel"], as_of=INCIDENTS_AS_OF).rows
     assert round(channels.set_index("channel")["value"]["phone"], 2) == 0.99
+
+
+def test_one_team_is_the_last_one_known_of_nearly_half(incidents: Loaded) -> None:
+    events = incidents.snapshot.table("ticket_event").execute().sort_values("source_row")
+    last_known = events.dropna(subset="team").groupby("ticket_id")["team"].last()
+    assert (last_known == "70").sum() == 11_041
+    # the newest state has no team in 2,157 tickets: there it is unknown, not the one before
+    tickets = incidents.snapshot.table("ticket").team.execute()
+    assert ((tickets == "70").sum(), tickets.isna().sum()) == (9_444, 2_157)

@@ -209,3 +209,35 @@ def test_recall_17v224_names_the_models_whose_complaints_jump(kia: Loaded) -> No
     assert set(products["tag"]) <= set(known["product_id"])  # recalls and complaints meet in the product
     recall = kia.snapshot.table("recall").execute().set_index("recall_id").loc["17V224000"]
     assert recall["published_at"].date() == dt.date(2017, 3, 31)
+
+
+# ------------------------------------------------------------------------------------------- what the narratives say
+
+
+def test_an_issue_without_a_recall_is_in_the_labels_and_in_the_narratives(kia: Loaded) -> None:
+    complaints = kia.snapshot.table("complaint").execute().set_index("complaint_id")
+    sorento = complaints[complaints["product_id"] == "KIA/SORENTO/2011"]
+    tags = kia.snapshot.table("tag").execute()
+    structure = set(tags[(tags["source_table"] == "complaint") & tags["tag"].str.contains("STRUCTURE")]["source_id"])
+    found = sorento[sorento.index.isin(structure)]
+    assert (len(found), found["description"].str.contains("handle", case=False).sum()) == (162, 54)
+    years = found["received_at"].dt.year.value_counts()
+    assert years[[2015, 2016]].sum() > years.drop([2015, 2016]).sum()
+
+
+def test_shattered_sunroofs_are_found_in_the_text_only(kia: Loaded) -> None:
+    complaints = kia.snapshot.table("complaint").execute()
+    text = complaints["description"].fillna("")
+    broken = text.str.contains("sunroof|sun roof|panoram", case=False) & text.str.contains("explod|shatter", case=False)
+    models = complaints[broken]["product_id"].str.split("/").str[1].value_counts()
+    assert (broken.sum(), models[["SORENTO", "OPTIMA", "SPORTAGE"]].tolist()) == (157, [76, 44, 17])
+
+
+def test_no_narrative_has_a_telephone_number_any_more(kia: Loaded, raw_complaints: list[dict[str, str]]) -> None:
+    plain = re.compile(r"\d{3}-\d{3}-\d{4}")
+    before = [row["Summary"] for row in raw_complaints if plain.search(row["Summary"])]
+    assert sum(bool(re.search(rf"\b{plain.pattern}\b", text)) for text in before) == 46
+    assert len(before) == 48  # two more are written 1800-333-4542
+    texts = kia.snapshot.table("complaint").description.execute()
+    assert not texts.fillna("").str.contains(plain).any()
+    assert not kia.snapshot.table("quarantine").raw.execute().str.contains(plain).any()

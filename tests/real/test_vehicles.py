@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import pandas as pd
 import pytest
 
 from aftersales.attribute.cells import Cells, failure_cells
@@ -91,3 +92,14 @@ def test_a_rate_by_climate_is_refused_as_registration_is_unknown_for_most_intact
     assert "climatic zone is known for 14% of 10,684 units" in result.reason
     assert re.search(r"registration\) is unknown for 9,140 units, most of them intact", result.reason)
     assert engine_cells.skipped == {"x_climatic_zone": pytest.approx(known)}
+
+
+def test_crude_shares_mislead_by_country_climate_and_month_of_production(field: Loaded) -> None:
+    units = field.snapshot.table("unit").execute()
+    failed = units["unit_id"].isin(set(field.snapshot.table("repair").unit_id.execute()))
+    assert failed.groupby(units["country"]).mean().round(3)[["Turkey", "Germany"]].tolist() == [0.149, 0.005]
+    climates = failed.groupby(units["x_climatic_zone"]).agg(["size", "mean"])
+    common = climates[climates["size"] > 10]["mean"]  # the few units in the tropics have all failed
+    assert common.between(0.40, 0.475).all()  # selection: the zone of intact units is mostly unknown
+    months = failed.groupby(pd.to_datetime(units["built_at"]).dt.month).mean().round(3)
+    assert months[[1, 12]].tolist() == [0.093, 0.021]
