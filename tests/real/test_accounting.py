@@ -31,7 +31,7 @@ LEDGER: dict[tuple[str, str], tuple[int, int, int, int, int, int]] = {
     ("cfpb_complaints", "ticket"): (8_340, 8_340, 0, 0, 0, 0),
     ("cfpb_complaints", "product"): (8_340, 9, 0, 8_331, 0, 0),
     ("korea_recalls", "recall"): (1_653, 1_652, 0, 1, 0, 71),
-    ("korea_recall_files", "recall"): (1_719, 1_718, 0, 1, 0, 86),
+    ("korea_recall_files", "recall"): (1_719, 1_719, 0, 0, 0, 86),
     ("maintenance_workorders", "repair"): (500, 499, 1, 0, 0, 0),
     ("maintenance_workorders", "unit"): (499, 8, 0, 491, 1, 0),
     ("maude_events", "complaint"): (535, 535, 0, 0, 0, 1),
