@@ -13,14 +13,17 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
+import yaml
 from conftest import TestWorkspace
 from imapserver import PASSWORD, USER, MailServer
+from worlds import ROOT
 
 from aftersales.collect.connectors.mail import fetch, probe
 from aftersales.collect.connectors.message import decoded, header_text, read_message
 from aftersales.collect.connectors.reply import html_text, new_text
 from aftersales.collect.landing import Landing
-from aftersales.collect.mapping import Source
+from aftersales.collect.mapping import Source, read_source
+from aftersales.collect.reach import reach
 from aftersales.collect.watermark import read_watermark
 from aftersales.lake.store import Store
 from aftersales.model.errors import SettingsError, SourceError
@@ -416,6 +419,25 @@ def test_a_probe_opens_every_folder_and_changes_nothing(
     with server.client() as client:
         client.select("Support")
         assert client.search(None, "UNSEEN")[1] == [b"1 2"]
+
+
+def test_the_example_of_a_mailbox_loads_such_a_mailbox(
+    workspace: TestWorkspace, server: MailServer, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = yaml.safe_load((ROOT / "data/sources/examples/support_mailbox.yml").read_text(encoding="utf-8"))
+    place = {"host": "127.0.0.1", "port": server.port, "tls": "none", "user": {"env": "MAIL_USER"}, "folders": [folder]}
+    content["mail"] = {**content["mail"], **place}
+    path = workspace.root / "data" / "sources" / "support_mailbox.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    source = read_source(path, workspace.open())
+    monkeypatch.setenv("SUPPORT_MAIL_PASSWORD", PASSWORD)
+    server.append(
+        mail(1), mail(2, From="a@example.com", To="w@x.example", In_Reply_To="<1@customer.example>"), folder=folder
+    )
+    assert reach(workspace.open(), source).state == "ok"
+    message, ticket = workspace.ingest(source)
+    assert (message.inserted, message.rejected, ticket.inserted) == (2, 0, 1)
 
 
 # ------------------------------------------------------------------------------------------------------- files

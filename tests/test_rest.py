@@ -557,3 +557,62 @@ def example(workspace: TestWorkspace, name: str, **changes: Any) -> Source:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return read_source(path, workspace.open())
+
+
+def test_the_example_of_a_ticket_system_loads_what_such_a_service_answers(
+    workspace: TestWorkspace, server: Server, clock: FakeClock
+) -> None:
+    tickets = [
+        {"id": 35436, "url": "x", "via": {"channel": "email", "source": {"from": {}}}, "type": "incident", "tags": ["battery", "锁"],
+         "subject": "门锁", "description": "打不开", "priority": "urgent", "status": "hold", "requester_id": 20978392,
+         "assignee_id": None, "group_id": 98738, "created_at": "2026-01-02T08:00:00Z", "updated_at": "2026-01-03T08:00:00Z"},
+        {"id": 35437, "via": {"channel": "web"}, "type": None, "tags": [], "subject": "q", "description": "d", "priority": None,
+         "status": "new", "requester_id": 1, "assignee_id": 7, "group_id": None, "created_at": "2026-01-02T09:00:00Z",
+         "updated_at": "2026-01-02T09:00:00Z"},
+    ]  # fmt: skip
+
+    def answer(request: Request) -> Reply:
+        last = request.parameters.get("cursor") == "MTU3"
+        users = [{"id": 20978392, "locale": "zh-CN", "email": "x@customer.example"}]
+        return Reply({"tickets": tickets[1:] if last else tickets[:1], "users": users, "after_url": None, "before_cursor": None,
+                      "after_cursor": "end" if last else "MTU3", "end_of_stream": last})  # fmt: skip
+
+    server(answer)
+    basic = {"kind": "basic", "user": "robot@example.com/token", "password": {"env": "DESK_TOKEN"}}
+    source = example(workspace, "ticket_api", url=f"{server.url}/cursor.json", auth=basic)
+    ticket, tag = workspace.ingest(source)
+    assert (ticket.rows_read, ticket.inserted, ticket.rejected, tag.inserted) == (2, 2, 0, 2)
+    assert server.requests[0].parameters == {"include": "users", "per_page": "500", "start_time": "0"}
+    assert server.requests[1].parameters == {"include": "users", "per_page": "500", "cursor": "MTU3"}
+    assert workspace.rows("ticket", "ticket_id", "ticket_type", "status", "severity", "channel", "language") == [
+        ("35436", "fault", "waiting", "critical", "email", "zh"),
+        ("35437", None, "open", None, "web", None),
+    ]
+    assert workspace.rows("tag", "source_id", "tag") == [("35436", "battery"), ("35436", "锁")]
+    assert clock.slept == [pytest.approx(1 / 0.15, abs=0.1)]
+
+
+def test_the_example_of_a_complaint_service_loads_what_such_a_service_answers(
+    workspace: TestWorkspace, server: Server, clock: FakeClock
+) -> None:
+    def complaint(number: int, filed: str) -> dict[str, Any]:
+        return {"odiNumber": number, "manufacturer": "Kia Motors", "crash": number % 2 == 1, "fire": False, "numberOfInjuries": 1,
+                "numberOfDeaths": 0, "dateOfIncident": "12/31/2013", "dateComplaintFiled": filed, "vin": "5XXGM4A7XDG",
+                "components": "ENGINE,STEERING", "summary": "STALLS", "products": [{"type": "Vehicle", "productYear": "2013"}]}  # fmt: skip
+
+    def answer(request: Request) -> Reply:
+        year = int(request.parameters["modelYear"])
+        rows = [complaint(year * 10, "01/02/2014"), complaint(year * 10 + 1, "/Date(1388638800000-0500)/")]
+        return Reply({"count": 2, "message": "Results returned successfully", "results": rows})
+
+    server(answer)
+    source = example(workspace, "complaint_api", url=f"{server.url}/complaintsByVehicle")
+    complaint_, tag = workspace.ingest(source)
+    assert (complaint_.rows_read, complaint_.inserted, complaint_.values_set_aside, tag.inserted) == (4, 4, 0, 8)
+    assert {request.parameters["modelYear"] for request in server.requests} == {"2013", "2014"}
+    received = dt.datetime(2014, 1, 2, 5, tzinfo=dt.UTC)
+    assert workspace.rows("complaint", "complaint_id", "safety_flag", "received_at", "category") == [
+        ("20130", False, received, "ENGINE"), ("20131", True, received, "ENGINE"),
+        ("20140", False, received, "ENGINE"), ("20141", True, received, "ENGINE"),
+    ]  # fmt: skip
+    assert workspace.ingest(source) == []  # the whole answer again, not even kept

@@ -17,12 +17,15 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import TestWorkspace
+from worlds import ROOT
 
 from aftersales.collect.connectors import sql
 from aftersales.collect.connectors.sql import probe
 from aftersales.collect.landing import Landing
-from aftersales.collect.mapping import Source
+from aftersales.collect.mapping import Source, read_source
+from aftersales.collect.reach import reach
 from aftersales.collect.watermark import read_watermark
 from aftersales.lake.store import Store
 from aftersales.model.errors import SettingsError, SourceError
@@ -473,3 +476,29 @@ def test_a_probe_shows_the_columns_and_loads_nothing(
     assert not (workspace.root / "data" / "raw").exists()
     assert json.dumps(str(seen)).count("s3cret") == 0
     assert pa.types.is_decimal(pa.array([seen.sample[0]["order"]]).type)
+
+
+def test_the_example_of_a_database_loads_such_a_table(
+    workspace: TestWorkspace, database: psycopg.Connection[Any]
+) -> None:
+    database.execute("""
+        create table service_ticket (ticket_no text primary key, customer_id int, serial_no text, model_code text, kind int,
+          channel text, state char(1), priority int, team_name text, title text, description text, created_at timestamp,
+          first_reply_at timestamp, resolved_at timestamp, closed_at timestamp, cost numeric(10,2), updated_at timestamp);
+        insert into service_ticket values
+          ('T1', 7, 'sn1', 'L1', 1, 'phone', 'C', 2, '一组', '门锁', '漏液', '2026-01-01 10:00', '2026-01-01 11:00',
+           '2026-01-02 10:00', '2026-01-03 10:00', 12.5, '2026-01-03 10:00'),
+          ('T2', 8, null, 'L1', 9, 'web', 'N', null, null, 'x', '-', '2026-01-01 10:00', null, null, null, null, '2026-01-01 10:00')""")
+    content = yaml.safe_load((ROOT / "data/sources/examples/crm_database.yml").read_text(encoding="utf-8"))
+    content["sql"] = {**content["sql"], "url": {"env": "CRM_URL"}}
+    del content["sql"]["password"]
+    path = workspace.root / "data" / "sources" / "crm_database.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    crm = read_source(path, workspace.open())
+    assert reach(workspace.open(), crm).state == "ok"
+    (ledger,) = workspace.ingest(crm)
+    assert (ledger.rows_read, ledger.accepted, ledger.rejected) == (2, 1, 1)  # nobody said what kind 9 is
+    assert workspace.rows("ticket", "ticket_id", "unit_id", "status", "severity", "cost_total", "closed_at") == [
+        ("T1", "SN1", "closed", "high", 12.5, dt.datetime(2026, 1, 3, 2, tzinfo=dt.UTC))
+    ]

@@ -57,9 +57,13 @@ def ingest(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True
     ) as progress:
         task = progress.add_task("ingest", total=len(wanted))
+
+        def told(text: str) -> None:
+            progress.update(task, description=text)
+
         for source in wanted:
             progress.update(task, description=source.name)
-            for deliveries in ingest_source(place, source, files=files):
+            for deliveries in ingest_source(place, source, files=files, report=told):
                 records += [delivery.record() for delivery in deliveries]
             progress.advance(task)
     refused = [record for record in records if record["refused"]]
@@ -212,14 +216,16 @@ def tables(
 
 @app.command()
 def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
-    """Read every YAML of the workspace and every file that is not loaded yet, and load nothing; all problems at once.
+    """Read every YAML, reach every source and read every file that is not loaded yet; nothing is loaded.
 
-    Columns that are new, missing or renamed are shown with a line for the YAML.
+    A remote source is connected to, logged in to and looked at (one page, row or message); the columns of its mapping
+    are compared with what came. Columns of files that are new, missing or renamed are shown with a line for the YAML.
 
     Example: aftersales check
     """
     from aftersales.collect.drift import foreseen
     from aftersales.collect.mapping import read_source
+    from aftersales.collect.reach import reach
     from aftersales.measure.definitions import metrics
     from aftersales.publish.sidecars import page_names, read_sidecar
 
@@ -235,9 +241,19 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
         except AftersalesError as error:
             problems.append(str(error))
 
+    sources: list[dict[str, Any]] = []
+
     def look(path: Path) -> None:
         source = read_source(path, place)
-        for file, finding in foreseen(place, source, dt.datetime.now(dt.UTC)):
+        with err.status(f"reaching {source.name}"):
+            found = reach(place, source)
+        sources.append(found.record())
+        if found.state == "problem":
+            problems.append(found.said)
+            return
+        if not json_:
+            out.print(f"{source.name} ({source.connector}): {found.said}", markup=False, soft_wrap=True)
+        for file, finding in foreseen(place, source, dt.datetime.now(dt.UTC)) if source.connector == "files" else ():
             drift.append({"source": source.name, "file": file, **asdict(finding)})
 
     for path in sorted(place.sources.glob("*.yml")):
@@ -247,7 +263,7 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
     for page in page_names(place):
         attempt(f"page {page}", lambda page=page: read_sidecar(place, page))
     if json_:
-        print_json({"checked": checked, "problems": problems, "drift": drift})
+        print_json({"checked": checked, "problems": problems, "drift": drift, "sources": sources})
     else:
         if drift:
             _print_drift(drift)

@@ -52,7 +52,6 @@ def fetch(
         Not reachable, refused, throttled for too long, going round in circles, or changing all the time.
     """
     settings = _settings(source)
-    mapped = dict.fromkeys(name for table in source.tables.values() for name in table.raw_columns)
     reached = _Reached(settings, since, clock.now())
     with Web(settings, f"source {source.name}", clock) as web:
         for parameters in settings.each or [{}]:
@@ -61,7 +60,6 @@ def fetch(
                 for item in page.items:
                     reached.see(item)
                 if page.items:
-                    page.items[0] = dict.fromkeys(mapped) | page.items[0]  # a column no item has is still a column
                     landing.add_records(page.items)
                 landing.reached(reached.after(page))
     return landing.finish(reached.cursor)
