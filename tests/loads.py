@@ -13,9 +13,10 @@ from typing import Any
 import duckdb
 from conftest import TestWorkspace, csv_text
 
+from aftersales.lake.commits import data_files
 from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import quoted
-from aftersales.lake.store import SYSTEM_TABLES, Store, data_files
+from aftersales.lake.store import SYSTEM_TABLES, Store
 
 HEADER = ["id", "created", "status", "cost"]
 

@@ -108,10 +108,10 @@ POINTS = {
         datafiles._described = second""",
     "between data files and commit": f"""
         from aftersales.lake import store
-        store._commit = lambda *given: {KILL}""",
+        store.commit_files = lambda *given: {KILL}""",
     "after the commit of a table": f"""
         from aftersales.lake import store
-        store._commit = lambda *given, commit=store._commit: (commit(*given), {KILL})""",
+        store.commit_files = lambda *given, commit=store.commit_files: (commit(*given), {KILL})""",
     "between two tables": f"""
         from aftersales.collect import ingest
         def second(*given, load=ingest._load_table):
@@ -122,9 +122,9 @@ POINTS = {
         ingest.write_ledger = lambda *given: {KILL}""",
     "between the file of the ledger and its commit": f"""
         from aftersales.lake import store
-        def last(current, *given, commit=store._commit):
+        def last(current, *given, commit=store.commit_files):
             return {KILL} if "/delivery" in current.table_uri else commit(current, *given)
-        store._commit = last""",
+        store.commit_files = last""",
 }
 UNTOUCHED = ("before the data files", "amid the data files", "between data files and commit")
 

@@ -15,9 +15,11 @@ from conftest import TICKETS, TestWorkspace, csv_text
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
+from aftersales.lake import commits as commits_module
 from aftersales.lake import store as store_module
+from aftersales.lake.commits import Changes, appended, data_files, held_rows
 from aftersales.lake.engine import connect, path_literal
-from aftersales.lake.store import Changes, Store, appended, arrow_schema, data_files, held_rows
+from aftersales.lake.store import Store, arrow_schema
 from aftersales.model.errors import SchemaError, SettingsError, SourceError
 from aftersales.model.tables import canonical_table
 
@@ -120,7 +122,7 @@ def test_who_loses_the_race_reads_anew_and_inserts_nothing_twice(
     tmp_path: Path, year: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other writer commits between reading and writing, into the same or another partition."""
-    monkeypatch.setattr(store_module, "fcntl", None)  # as on a machine where the lock does not hold
+    monkeypatch.setattr(commits_module, "fcntl", None)  # as on a machine where the lock does not hold
     store, calls = Store(tmp_path), []
     commit(store, row("x"))
 
@@ -138,8 +140,8 @@ def test_who_always_loses_gets_a_four_part_error(tmp_path: Path, monkeypatch: py
     def lose(*_: Any, **__: Any) -> None:
         raise CommitFailedError("Failed to commit transaction")
 
-    monkeypatch.setattr(store_module, "_commit", lose)
-    monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(store_module, "commit_files", lose)
+    monkeypatch.setattr(commits_module.time, "sleep", lambda seconds: None)
     with pytest.raises(
         SourceError, match=r"lake/ticket: other writers committed first 12 times\n  rows : .*\n  fix  : run"
     ):
@@ -147,7 +149,7 @@ def test_who_always_loses_gets_a_four_part_error(tmp_path: Path, monkeypatch: py
 
 
 def _create(root: Path, key: str, barrier: Any) -> None:
-    store_module.fcntl = None  # type: ignore[assignment]
+    commits_module.fcntl = None  # type: ignore[assignment]
     barrier.wait(30)
     commit(Store(root), row("shared"), row(key))
 

@@ -195,6 +195,28 @@ def _print_drift(rows: list[dict[str, Any]]) -> None:
 
 
 @app.command()
+def maintain(
+    keep_hours: Annotated[
+        float, typer.Option("--keep-hours", help="How long replaced files stay for pages that have them open.")
+    ] = 7 * 24,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Put small files of the lake together and remove files that nobody needs; versions that reports cite stay.
+
+    Example: aftersales maintain
+    """
+    from dataclasses import asdict
+
+    from aftersales.lake import upkeep
+    from aftersales.publish.reports import cited_versions
+
+    place = open_workspace(workspace)
+    rows = [asdict(done) for done in upkeep.maintain(place, cited_versions(place), keep_hours=keep_hours)]
+    print_json(rows) if json_ else print_rows(rows)
+
+
+@app.command()
 def tables(
     table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
     lang: Annotated[str, typer.Option(help="en or zh.")] = "en",

@@ -18,9 +18,10 @@ import pyarrow as pa
 from aftersales.collect.delivery import Delivery, Load, commit_facts
 from aftersales.collect.privacy import protected_raw
 from aftersales.collect.staging import one_row
+from aftersales.lake.commits import Changes, appended, data_files
 from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import literal
-from aftersales.lake.store import SYSTEM_TABLES, Changes, appended, data_files
+from aftersales.lake.store import SYSTEM_TABLES
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

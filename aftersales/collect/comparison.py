@@ -15,8 +15,8 @@ import duckdb
 from aftersales.collect.delivery import Delivery, Load
 from aftersales.collect.mapping import FittedMapping
 from aftersales.collect.staging import ONE_A_KEY, filled_columns
+from aftersales.lake.commits import data_files, held_rows
 from aftersales.lake.engine import literal, quoted
-from aftersales.lake.store import data_files, held_rows
 from aftersales.model.tables import BOOKKEEPING, SITE_PREFIX, Table
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from aftersales.collect.delivery import Delivery, Load
 from aftersales.collect.fit import NAMES, ONLY_WITH, PLACES, SPLIT, WHERE, Fit, Use, fit, uses
 from aftersales.collect.mapping import ColumnSpec, Source, TableMapping, folded, read_code_lists
 from aftersales.collect.typed import MACROS, typed_query
+from aftersales.lake.commits import data_files
 from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import literal, quoted, scratch_folder, staging
-from aftersales.lake.store import SYSTEM_TABLES, Snapshot, Store, data_files
+from aftersales.lake.store import SYSTEM_TABLES, Snapshot, Store
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import canonical_table

@@ -34,8 +34,9 @@ from aftersales.collect.privacy import install_privacy
 from aftersales.collect.quality import delivery_facts, unmapped_values
 from aftersales.collect.staging import stage_table
 from aftersales.collect.typed import MACROS
+from aftersales.lake.commits import Changes
 from aftersales.lake.engine import scratch_folder, staging
-from aftersales.lake.store import Changes, Store, arrow_schema
+from aftersales.lake.store import Store, arrow_schema
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import canonical_table

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from aftersales.collect.landing import Cursor, Receipt
+from aftersales.lake.commits import Changes, appended
 from aftersales.lake.engine import literal
-from aftersales.lake.store import SYSTEM_TABLES, Changes, Store, appended
+from aftersales.lake.store import SYSTEM_TABLES, Store
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

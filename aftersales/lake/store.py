@@ -13,27 +13,32 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
-import os
-import random
-import time
-import urllib.parse
-import uuid
 import zoneinfo
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction
 
-from aftersales.lake.datafiles import ROWS_PER_FILE, DataFile, TableFolder, parquet_scan, write_files, write_rows
+from aftersales.lake.commits import (
+    KEEP_VERSIONS,
+    Changes,
+    commit_files,
+    data_files,
+    new_files,
+    only_after,
+    with_closures,
+    with_retry,
+    writing,
+)
+from aftersales.lake.datafiles import DataFile, TableFolder, parquet_scan, write_rows
 from aftersales.lake.engine import quoted, site_time
 from aftersales.lake.vault import readable
-from aftersales.model.errors import SchemaError, SettingsError, SourceError, known_names
+from aftersales.model.errors import SchemaError, SettingsError, known_names
 from aftersales.model.settings import Gates
 from aftersales.model.tables import BOOKKEEPING, SQL_TYPES, Table, canonical_tables
 
@@ -46,11 +51,6 @@ if TYPE_CHECKING:
 
     Unseal = Callable[[Backend, str, ibis.Table, tuple[str, ...]], ibis.Table]
     """Rows of a table with these of its free texts in plain words; the others stay as they are."""
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "id": pa.string(), "cat": pa.string(), "str": pa.string(), "text": pa.string(),
@@ -118,49 +118,11 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
     ]),
 }  # fmt: skip
 
-ATTEMPTS = 12
-WRITER = "aftersales"
-"""Every commit names this writer: of two that started from one version, Delta lets only one through, whatever
-partitions they touch. So a key classified as new cannot have been written in between."""
-
-KEEP_VERSIONS = {"delta.logRetentionDuration": "interval 3650 days"}  # reports cite versions
-
 
 def arrow_schema(table: Table, site_columns: list[str] | None = None) -> pa.Schema:
     """Columns of a canonical table in the lake: its own, the site's (`x_...`), the bookkeeping."""
     names = [*table.columns, *sorted(site_columns or []), *BOOKKEEPING]
     return pa.schema([(name, ARROW_TYPES[table.column(name).type]) for name in names])
-
-
-def with_retry(action: Callable[[], Any]) -> Any:
-    """Run `action` again when another writer committed first; it must read the table anew each time."""
-    for attempt in range(ATTEMPTS):
-        try:
-            return action()
-        except CommitFailedError:
-            if attempt == ATTEMPTS - 1:
-                raise
-            time.sleep(random.uniform(0.05, 0.2) * 2 ** min(attempt, 5))
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a load commits to a table, as queries on a connection that the store runs."""
-
-    connection: duckdb.DuckDBPyConnection
-    inserts: str | None = None
-    """SELECT of rows with the columns of the table."""
-    closures: str | None = None
-    """SELECT `data_file`, `file_row`, `superseded_at`: where the versions that end lie (as `held_rows` tells), and
-    when they end."""
-
-
-def appended(rows: pa.Table) -> Changes:
-    """Changes that only add these rows."""
-    connection = duckdb.connect()
-    connection.execute("set TimeZone='UTC'")
-    connection.register("rows_to_append", rows)
-    return Changes(connection, "select * from rows_to_append")
 
 
 @dataclass(frozen=True)
@@ -317,17 +279,6 @@ def _absent_columns(schemas: Iterable[pa.Schema], there: Sequence[str]) -> str:
     return "".join(f", null::{types.get(kind, 'VARCHAR')} as {quoted(name)}" for name, kind in absent.items())
 
 
-def data_files(table: DeltaTable) -> tuple[str, ...]:
-    """Paths of the table's data files, as the file system spells them."""
-    return tuple(sorted(urllib.parse.unquote(uri) for uri in table.file_uris()))
-
-
-def held_rows(paths: Sequence[str]) -> str:
-    """SQL that reads the rows of data files with the place of each: `data_file`, `file_row`."""
-    scan = parquet_scan(paths, ", filename='data_file', file_row_number=true")
-    return f"(select * rename (file_row_number as file_row) from {scan})"
-
-
 def _times_until(table: ibis.Table, spec: Table, as_of: dt.datetime, today: dt.date) -> ibis.Table:
     """`table` with every event time after `as_of` blanked: it had not happened yet."""
     import ibis
@@ -456,22 +407,8 @@ class Store:
         SourceError
             The disk is full or not writable, or other writers won every time; the last version stays readable.
         """
-        try:
-            with _one_writer(self.root / f".{name}.lock"):
-                return bool(with_retry(lambda: self._merge_once(name, changes, schema, key, partition, message)))
-        except CommitFailedError as error:
-            raise SourceError(
-                f"lake/{name}",
-                f"other writers committed first {ATTEMPTS} times",
-                rows=_first_line(error),
-                fix="run the command again when the other load has ended",
-            ) from error
-        except (OSError, DeltaError, pa.ArrowException, duckdb.IOException) as error:
-            raise _not_written(name, error) from error
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # what delta-rs makes of a failure it did not expect
-                raise
-            raise _not_written(name, error) from error
+        with self.exclusive(name):
+            return bool(with_retry(lambda: self._merge_once(name, changes, schema, key, partition, message)))
 
     def _merge_once(
         self,
@@ -488,29 +425,26 @@ class Store:
         if wanted is None:
             return False
         current = self._extended(name, current, schema)
-        with self._new_files(name) as mark:
+        with new_files(self.path(name), lambda: self.open(name)) as mark:
             table = TableFolder(self.path(name).resolve(), pa.schema(current.schema().to_arrow()), key, partition)
             added = write_rows(wanted.connection, wanted.inserts, table, mark) if wanted.inserts else []
             removed: list[DataFile] = []
             if wanted.closures is not None:
-                removed, closed = _with_closures(wanted, current, table, mark)
+                removed, closed = with_closures(wanted, current, table, mark)
                 added += closed
-            _commit(current, added, removed, message, partition)
+            commit_files(current, added, removed, message, partition)
         return True
 
-    @contextlib.contextmanager
-    def _new_files(self, name: str) -> Iterator[str]:
-        """The mark of files about to be written; they are removed again unless a commit named them."""
-        mark = f"part-{uuid.uuid4().hex}"
-        try:
-            yield mark
-        except BaseException:
-            with contextlib.suppress(Exception):  # what cannot be removed now, `maintain` removes
-                named = set(data_files(self.open(name)))
-                for path in self.path(name).resolve().rglob(f"{mark}-*"):
-                    if str(path) not in named:
-                        path.unlink(missing_ok=True)
-            raise
+    def folder(self, name: str, current: DeltaTable) -> TableFolder:
+        """Where the files of a table lie, and how it is laid out."""
+        key = canonical_tables()[name].key if name in canonical_tables() else f"{name}_id"
+        partitions = current.metadata().partition_columns
+        schema = pa.schema(current.schema().to_arrow())
+        return TableFolder(self.path(name).resolve(), schema, key, partitions[0] if partitions else None)
+
+    def exclusive(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """To be the one writer of a table on this machine."""
+        return writing(name, self.root / f".{name}.lock")
 
     def _extended(self, name: str, current: DeltaTable, schema: pa.Schema) -> DeltaTable:
         """The table with every column of `schema`; a column it lacks is added, empty in the rows it has."""
@@ -519,7 +453,7 @@ class Store:
         if not absent:
             return current
         before = current.version()
-        current.alter.add_columns(absent, commit_properties=_only_after(current, {}))
+        current.alter.add_columns(absent, commit_properties=only_after(current, {}))
         extended = self.open(name)
         if extended.version() != before + 1:
             raise CommitFailedError("another writer committed while a column was added")
@@ -535,105 +469,3 @@ class Store:
             configuration=KEEP_VERSIONS,
         )
         return self.open(name)
-
-
-def _only_after(current: DeltaTable, message: Mapping[str, str]) -> CommitProperties:
-    """A commit that fails when another one came after the version it was made from."""
-    return CommitProperties(
-        custom_metadata=dict(message),
-        max_commit_retries=0,
-        app_transactions=[Transaction(WRITER, current.version() + 1)],
-    )
-
-
-def _commit(
-    current: DeltaTable,
-    added: Sequence[DataFile],
-    removed: Sequence[DataFile],
-    message: Mapping[str, str],
-    partition: str | None,
-    *,
-    changes_data: bool = True,
-) -> None:
-    """Name the new files, and drop the replaced ones, in one version."""
-    now = int(time.time() * 1000)
-    actions: list[AddAction | RemoveAction] = [
-        AddAction(file.path, file.size, file.partition, file.written_ms, changes_data, file.stats) for file in added
-    ]
-    actions += [
-        RemoveAction(file.path, changes_data, now, size=file.size, partition_values=dict(file.partition))
-        for file in removed
-    ]
-    current.create_write_transaction(
-        actions,
-        "append",
-        current.schema(),
-        [partition] if partition else None,
-        commit_properties=_only_after(current, message),
-    )
-
-
-def _named_files(current: DeltaTable, folder: Path) -> dict[str, DataFile]:
-    """Every data file of a version, by its path on disk."""
-    found = {}
-    for action in pa.table(current.get_add_actions()).to_pylist():
-        path = urllib.parse.unquote(action["path"])
-        partition = action.get("partition") or {}
-        found[str(folder / path)] = DataFile(path, action["size_bytes"], action["num_records"] or 0, partition)
-    return found
-
-
-def _bins(files: Sequence[DataFile]) -> list[list[DataFile]]:
-    """Files of one partition together, up to the rows of one file."""
-    bins: list[list[DataFile]] = []
-    for file in sorted(files, key=lambda file: file.path):
-        last = bins[-1] if bins else []
-        fits = sum(one.rows for one in last) + file.rows <= ROWS_PER_FILE
-        if last and last[0].partition == file.partition and fits:
-            last.append(file)
-        else:
-            bins.append([file])
-    return bins
-
-
-def _with_closures(
-    wanted: Changes, current: DeltaTable, table: TableFolder, mark: str
-) -> tuple[list[DataFile], list[DataFile]]:
-    """The files that hold a version that ends, and those that take their place: the same rows, that version closed."""
-    connection = wanted.connection
-    connection.execute(f"create or replace temp table closing as {wanted.closures}")
-    paths = connection.execute("select distinct data_file from closing").fetchall()
-    known = _named_files(current, table.path)
-    replaced = [known[path] for (path,) in paths]
-    written: list[DataFile] = []
-    for files in _bins(replaced):
-        rows = held_rows([str(table.path / file.path) for file in files])
-        left_out = ", ".join(quoted(name) for name in ("data_file", "file_row", *files[0].partition))
-        query = f"""
-            select c.* exclude ({left_out}) replace (coalesce(e.superseded_at, c.superseded_at) as superseded_at)
-            from {rows} as c left join closing as e on e.data_file = c.data_file and e.file_row = c.file_row"""
-        written += write_files(connection, query, table, files[0].partition, mark)
-    return replaced, written
-
-
-@contextlib.contextmanager
-def _one_writer(lock: Path) -> Iterator[None]:
-    """Writers of one table wait for each other on this machine; a killed one lets go by itself."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as handle:
-        if fcntl is not None:  # elsewhere the commit's own check decides
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-def _not_written(name: str, error: BaseException) -> SourceError:
-    return SourceError(
-        f"lake/{name}",
-        f"could not be written: {_first_line(error)}",
-        rows="none lost: the last version stays readable",
-        fix=f"free disk space or mend the rights (process {os.getpid()}), then run the command again",
-    )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import aftersales
-from aftersales.model.errors import AftersalesError, ParameterError, known_names
+from aftersales.model.errors import AftersalesError, DeliveryError, ParameterError, known_names
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
 from aftersales.publish.imports import without_address_grammar
 from aftersales.publish.sidecars import (
@@ -219,6 +219,29 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         return None
     complete = isinstance(record, dict) and {"run_id", "page", "state", "parameters", "started_at"} <= set(record)
     return record if complete else None
+
+
+def cited_versions(workspace: Workspace) -> set[tuple[str, int]]:
+    """(table, version) of the lake that stored runs cite; these have to stay readable.
+
+    Raises
+    ------
+    DeliveryError
+        A run's record cannot be read: what it cites would be lost.
+    """
+    cited: set[tuple[str, int]] = set()
+    for path in workspace.reports.glob("*/*/run.json"):
+        try:
+            versions = json.loads(path.read_bytes())["table_versions"]
+            cited |= {(str(name), int(version)) for name, version in versions.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DeliveryError(
+                f"{path.parent.parent.name}/{path.parent.name}/run.json",
+                f"does not say which versions of the tables it cites ({type(error).__name__})",
+                rows="nothing was removed from the lake",
+                fix="restore the file, or delete the folder of that run",
+            ) from error
+    return cited
 
 
 def find_run(workspace: Workspace, run_id: str) -> dict[str, Any]:
