@@ -24,9 +24,10 @@ import pyarrow as pa
 
 from aftersales.collect.privacy import period_expression, role_of
 from aftersales.collect.subject import Subject, id_columns, mine_in, personal_columns, quarantined
+from aftersales.lake.commits import Changes, data_files, held_rows
 from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import connect, literal, quoted, staging
-from aftersales.lake.store import Changes, Store, data_files, held_rows
+from aftersales.lake.store import Store
 from aftersales.lake.vault import STAFF, open_vault
 from aftersales.model.errors import SettingsError, known_names
 from aftersales.model.settings import Workspace

@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from aftersales.collect.mapping import catalogue
 from aftersales.collect.privacy import column_tier, is_pseudonymised, pseudonym_of_raw, role_of, subject_columns
+from aftersales.lake.commits import data_files
 from aftersales.lake.datafiles import parquet_scan
 from aftersales.lake.engine import connect, literal, quoted
-from aftersales.lake.store import Store, data_files
+from aftersales.lake.store import Store
 from aftersales.lake.vault import CUSTOMER, SEAL, STAFF, open_vault, pseudonyms, readable
 from aftersales.model.errors import ParameterError
 from aftersales.model.settings import Workspace
