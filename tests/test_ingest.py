@@ -191,6 +191,22 @@ def test_every_format_gives_the_same_rows(workspace: TestWorkspace, name: str) -
     ]
 
 
+def test_ids_rounded_by_a_spreadsheet_are_counted_in_ledger_and_reasons(workspace: TestWorkspace) -> None:
+    from aftersales.collect.ledger import set_aside
+
+    source = workspace.source(TICKETS.replace("{from: status}", "{from: status}\n          unit_id: unit"))
+    rows = [["t1", "1.00008E+11"], ["t2", "U2"], ["3.1E+11", "U3"], ["t4", "1.00009E+11"]]
+    workspace.file("a.csv", csv_text(["id", "created", "unit"], [[key, "2024-01-01", unit] for key, unit in rows]))
+    (delivery,) = workspace.ingest(source)
+    assert (counts(delivery), delivery.values_set_aside) == ((4, 3, 1, 0), 2)
+    assert workspace.rows("ticket", "ticket_id", "unit_id") == [("t1", None), ("t2", "U2"), ("t4", None)]
+    found = set_aside(workspace.snapshot())
+    assert [tuple(row) for row in found[["reason", "kind", "rows"]].to_numpy().tolist()] == [
+        ("unit_id:destroyed_by_excel", "value", 2),
+        ("ticket_id:destroyed_by_excel", "row", 1),
+    ]
+
+
 # ------------------------------------------------------------------------------------------- the law, on anything
 
 DAYS = {

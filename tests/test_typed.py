@@ -517,3 +517,35 @@ def test_quotes_and_semicolons_in_names_and_values_are_only_text() -> None:
 def test_a_spec_needs_one_origin() -> None:
     with pytest.raises(ValueError, match="either 'from'"):
         ColumnSpec.model_validate({"from": "a", "value": "b"})
+
+
+# ------------------------------------------------------------------------------------- ids a spreadsheet has rounded
+
+ROUNDED = ["1.00008E+11", "1,00008e+11", " 1E+15 ", "１.5Ｅ+12", "-2.5E+100"]
+SOUND = ["100008348542", "1.0", "E+11", "1.5E11", "12E+11", "SN1E+11", "1.5E+1", "+8613800138000"]
+
+
+def test_an_id_rounded_by_a_spreadsheet_is_set_aside_and_costs_the_row_only_as_a_key() -> None:
+    assert column("unit_id", "v", *ROUNDED) == [None] * len(ROUNDED)
+    assert column("unit_id", "v", *SOUND) == SOUND
+    rows = typed(
+        source("ticket", {"ticket_id": "v", "created_at": "now", "known_at": "now", "unit_id": "v", "region": "v"}),
+        {"v": ["1.00008E+11", "7"], "now": [NOW] * 2},
+    )
+    assert [row["_reasons"] for row in rows] == [["ticket_id:destroyed_by_excel"], None]
+    assert [row["_set_aside"] for row in rows] == [["unit_id:destroyed_by_excel"], None]
+    assert rows[0]["region"] == "1.00008E+11"  # no id
+    assert column("unit_id", {"required": True}, "1E+12") == [["unit_id:destroyed_by_excel"]]
+    assert column("cost_total", "v", "1E+12") == [1e12]
+
+
+def test_a_rounded_part_of_a_joined_id_is_found() -> None:
+    spec = {"from": ["v", "id"], "join": "|"}
+    given = source("ticket", {"ticket_id": spec, "created_at": "now", "known_at": "now"})
+    values = ["1.00008E+11", "100008348542", "x1E+11"]
+    rows = typed(given, {"v": values, "id": ["1", "2", "3"], "now": [NOW] * 3})
+    assert [row["_reasons"] for row in rows] == [["ticket_id:destroyed_by_excel"], None, None]
+
+
+def test_a_code_list_decides_what_a_rounded_id_means() -> None:
+    assert column("unit_id", {"map": {"1.00008E+11": "U1"}}, "1.00008E+11") == ["U1"]

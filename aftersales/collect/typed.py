@@ -435,6 +435,8 @@ def _checks(field: _Field, fields: Mapping[str, _Field], table: Table) -> list[_
         check(unread, "unknown_value", costs_row=field.required or (rejects and spec.otherwise == "reject"))
     elif spec.value is None and (field.required or column.type not in ("id", "cat", "str", "text")):
         check(unread, "type")
+    if column.type == "id" and spec.value is None and not field.is_coded and not spec.digest:
+        check(_is_rounded(field.at("p"), spec.join), "destroyed_by_excel", costs_row=field.required)
     if column.allowed:
         check(f"{value} not in ({_words(tuple(column.allowed))})", "not_allowed")
     low = spec.min if spec.min is not None else column.min
@@ -448,6 +450,16 @@ def _checks(field: _Field, fields: Mapping[str, _Field], table: Table) -> list[_
             left, right = _comparable(field, fields[other])
             check(f"{left} {sign} {right}", f"{word}_{other}")
     return found
+
+
+_ROUNDED = "[+-]?[0-9]([.,][0-9]+)?[eE][+][0-9]{2,3}"
+
+
+def _is_rounded(text: str, between: str | None) -> str:
+    """SQL: a spreadsheet has rounded an id to 1.00008E+11, or one of the ids with `between` between them."""
+    edge = re.escape(between) if between else ""
+    part = f"(^|{edge}){_ROUNDED}({edge}|$)" if edge else f"^{_ROUNDED}$"
+    return f"contains({text}, '+') and regexp_matches({text}, {literal(part)})"  # hardly any id has a plus
 
 
 def _limit_reason(number: str, moment: str, limit: float | str) -> str:

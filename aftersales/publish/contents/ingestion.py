@@ -195,6 +195,8 @@ def _reason_text(scene: Scene, reason: str) -> str:
             "cut_off": ("cut off", "行被截断"),
             "not_json": ("no JSON", "不是 JSON"),
             "unterminated_quote": ("quote never closed", "引号未闭合"),
+            "undecodable": ("in none of the declared encodings", "所列编码均无法解码"),
+            "repeated_header": ("the header again", "重复的表头"),
         }
         return scene.say("row: " + words.get(what, (what, what))[0], "行:" + words.get(what, (what, what))[1])
     words = {
@@ -202,6 +204,7 @@ def _reason_text(scene: Scene, reason: str) -> str:
         "type": ("not readable", "无法识别"),
         "unknown_value": ("unknown value", "未知取值"),
         "not_allowed": ("value not allowed", "取值不允许"),
+        "destroyed_by_excel": ("rounded by a spreadsheet", "编号被电子表格取整(科学计数法)"),
     }
     if what in words:
         return f"{column_name}: {scene.say(*words[what])}"
