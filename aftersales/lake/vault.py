@@ -439,11 +439,43 @@ def pseudonyms(workspace: Workspace) -> Pseudonyms:
     return Pseudonyms(master_key(workspace))
 
 
+class Passages:
+    """Passages of the texts this process has unsealed, as hashes: whether something shown is taken from one of them.
+
+    Any excerpt of thirty signs is recognised; texts shorter than that are not remembered, since labels look like them.
+    """
+
+    WIDTH, STEP, MOST = 20, 10, 2_000_000
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def add(self, text: str) -> None:
+        """Remember a text."""
+        if len(text) >= self.WIDTH + self.STEP and len(self._seen) < self.MOST:
+            last = len(text) - self.WIDTH
+            self._seen.update(hash(text[place : place + self.WIDTH]) for place in range(0, last + 1, self.STEP))
+
+    def holds(self, text: str) -> bool:
+        """Whether a passage of a remembered text stands in `text`."""
+        if not self._seen:
+            return False
+        places = range(len(text) - self.WIDTH + 1)
+        return any(hash(text[place : place + self.WIDTH]) in self._seen for place in places)
+
+
+opened_passages = Passages()
+
+
 def unsealed_values(workspace: Workspace, values: Sequence[str | None]) -> list[str | None]:
     """Plain texts of a column that may be sealed; the vault is opened, never made."""
     if not workspace.vault.exists():
         return [UNREADABLE if value is not None and value.startswith(SEAL) else value for value in values]
-    return open_vault(workspace).unseal(values)
+    plain = open_vault(workspace).unseal(values)
+    for text, value in zip(plain, values, strict=True):
+        if text is not None and text is not value:
+            opened_passages.add(text)
+    return plain
 
 
 def readable(column: str) -> str:

@@ -25,6 +25,7 @@ from aftersales.model.errors import AftersalesError, MetricError, ParameterError
 from aftersales.model.settings import Workspace, open_workspace
 from aftersales.publish.board import Board
 from aftersales.publish.export import table_to_csv, tables_to_xlsx
+from aftersales.publish.scanner import ExposureError, check_exposure
 from aftersales.publish.scene import Lang, Payload, Scene, message, plain_json, section
 from aftersales.publish.sidecars import (
     ADDRESS_VARIABLE,
@@ -131,6 +132,9 @@ class Page:
     def _guarded(self, name: str, make: Section) -> Payload:
         try:
             payload = make(self.scene)
+            check_exposure(payload, where=f"page {self.name}, section {name}", tier=self.sidecar.tier)
+        except ExposureError as error:
+            payload = self._withheld(name, error)
         except AftersalesError as error:
             payload = section(
                 self.scene, name, "", message=message("refused", error.what, f"{error.rows} {error.fix}".strip())
@@ -151,6 +155,15 @@ class Page:
             "as_of": self.scene.as_of.isoformat(),
         }
         return payload
+
+    def _withheld(self, name: str, error: ExposureError) -> Payload:
+        """A notice in place of a section that would have shown personal data; a report with one has failed."""
+        _log(self.workspace).error("page %s, section %s\n%s", self.name, name, error)
+        text = self.scene.say(
+            "This section is withheld: personal data would be shown.", "本节已拦截:内容含个人信息,不予显示。"
+        )
+        detail = f"{error.what} ({error.rows})"
+        return section(self.scene, name, "", message=message("error", text, detail, id="privacy"))
 
     def refresh(self) -> None:
         """Draw every shown section anew for the present parameters."""

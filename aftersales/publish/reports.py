@@ -119,6 +119,7 @@ def run_report(
     with _unfinished(place) as scratch, ThreadPoolExecutor(1) as beside:
         beside.submit(warm_up)
         problem = _execute(workspace, page, values, scratch / "notebook.ipynb")
+        problem = _without_exposures(sidecar, scratch / "notebook.ipynb") or problem
         sections = _sections(scratch / "notebook.ipynb")
         state, reason = _outcome(problem, sections)
         facts = _facts(sections)
@@ -335,6 +336,20 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _without_exposures(sidecar: Sidecar, path: Path) -> str:
+    """Take outputs with personal data out of the notebook; says what was found, never the value."""
+    from aftersales.publish.scanner import kinds_of, withheld_outputs
+
+    if not path.is_file():
+        return ""
+    found, cleaned = withheld_outputs(json.loads(path.read_text(encoding="utf-8")), tier=sidecar.tier)
+    if not found:
+        return ""
+    path.write_text(json.dumps(cleaned, ensure_ascii=False, indent=1), encoding="utf-8")
+    cells = ", ".join(sorted({exposure.place for exposure in found}))
+    return f"personal data would be shown ({', '.join(kinds_of(found))}) in {cells}"
+
+
 def _sections(path: Path) -> list[dict[str, Any]]:
     """Section payloads in the outputs of an executed notebook."""
     from aftersales.publish.board import SECTION_MIME
@@ -350,7 +365,11 @@ def _outcome(problem: str, sections: list[dict[str, Any]]) -> tuple[State, str]:
     """State of the run with its reason: a broken section fails it; nothing but refusals refuses it."""
     body = [section for section in sections if section["kind"] != "strip"]
     notices = {section["id"]: section["message"] for section in body if section.get("message")}
-    broken = [f"{name} (error {notice['id']})" for name, notice in notices.items() if notice["kind"] == "error"]
+    broken = [
+        f"{name} ({notice.get('detail') or 'error ' + str(notice['id'])})"
+        for name, notice in notices.items()
+        if notice["kind"] == "error"
+    ]
     if problem or broken or not body:
         return (
             "failed",

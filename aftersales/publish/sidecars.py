@@ -127,6 +127,9 @@ class Sidecar(Document):
     is_report: bool = Field(default=True, description="Whether it can be run on a schedule")
     refresh: str = "each ingest"
     roles: list[str] = ["all"]
+    tier: Literal["P1", "P2"] = Field(
+        default="P1", description="P2: shows texts or pseudonyms of persons to those who may read them"
+    )
     parameters: dict[str, Parameter]
 
     @field_validator("parameters")
