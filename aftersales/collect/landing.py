@@ -29,6 +29,9 @@ FILE_ROWS = 200_000
 SAME_AS = 20
 """So many files back an identical one is looked for: a re-read overlap without news is not landed again."""
 
+_ENDS_A_LINE = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"})
+"""Some programs end a line at these; inside a JSON text they are escaped."""
+
 _STEM = re.compile(r"^(\d{8}T\d{6}Z)-(\d{4,})")
 
 
@@ -70,7 +73,7 @@ class _Lines:
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
         for record in records:
             text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
-            self.stream.write(text.encode("utf-8", "replace") + b"\n")
+            self.stream.write(text.translate(_ENDS_A_LINE).encode("utf-8", "replace") + b"\n")
             self.rows += 1
 
     def close(self) -> None:

@@ -82,10 +82,11 @@ class Threads:
 def _landed(file: Path) -> list[tuple[Any, ...]]:
     """What a landed file says about its messages; DuckDB skips over the bodies."""
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in _FIELDS)
+    reader = f"read_json({path_literal(file)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true"
     with duckdb.connect() as connection:
         return connection.execute(
-            f"select * replace (is_first = 'true' as is_first) from read_json({path_literal(file)}, "
-            f"format='newline_delimited', columns={{{columns}}}, maximum_object_size={64 << 20})"
+            f"select * replace (is_first = 'true' as is_first) from {reader}, maximum_object_size={64 << 20}) "
+            "where message_id is not null"
         ).fetchall()
 
 
