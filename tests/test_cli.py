@@ -298,7 +298,7 @@ def test_wrong_usage_is_exit_code_two(tmp_path: Path, arguments: tuple[str, ...]
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in NEED_NO_WORKSPACE])
 def test_a_folder_that_is_no_workspace_is_named(name: str, tmp_path: Path) -> None:
     needed = {"action show": ["A"], "action add": ["A", "--title", "t", "--owner", "o"], "action set": ["A"], "action import": ["f.csv"],
-              "duplicates decide": ["D-1", "same"],
+              "duplicates decide": ["D-1", "same"], "access explain": ["li", "ticket"],
                   "codes accept": ["s", "c", "v", "t"],
                   "exchange export": ["c.json"], "exchange import": ["c.json"], "metric compute": ["nps"], "report show": ["latest"]}  # fmt: skip
     done = run(*name.split(), *needed.get(name, []), "--workspace", str(tmp_path), code=2)

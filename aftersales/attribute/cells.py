@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from aftersales.lake.audit import asked
+from aftersales.lake.expressions import names_in
 from aftersales.lake.store import Snapshot
 from aftersales.measure.definitions import Metric, metric
 from aftersales.measure.dimensions import MISSING, Filters, matching
-from aftersales.measure.exposure import age_band, fleet, observed_since, unit_months_by_age, with_service
+from aftersales.measure.exposure import age_band, check_service, fleet, observed_since, unit_months_by_age, with_service
 from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
 from aftersales.measure.question import first_unripe_day
@@ -42,6 +44,8 @@ class Cells:
     end: dt.date
     skipped: Mapping[str, float]
     """Dimensions left out because too few units have them: name -> known share."""
+    smallest: int = 0
+    """Cells of fewer events may not be told to the viewer; the leaves are for computing, never to be shown."""
 
 
 def failure_cells(
@@ -71,11 +75,36 @@ def failure_cells(
     ------
     MetricError
         `name` is no rate, or no unit in service is known.
+    AccessError
+        The viewer may not see what the rate or a filter is made of.
     """
+    about = {"dimensions": dimensions, "start": start, "end": end, "where": where, "events_where": events_where}
+    tables = [metric(name).numerator.table, "unit"]
+    with asked(snapshot, "drilldown", name, about, tables) as entry:
+        found = _cells(snapshot, name, dimensions, as_of, start, end, where, events_where, gate)
+        entry.answered(len(found.leaves))
+        return found
+
+
+def _cells(
+    snapshot: Snapshot,
+    name: str,
+    dimensions: Sequence[str],
+    as_of: dt.datetime,
+    start: dt.date | None,
+    end: dt.date | None,
+    where: Filters | None,
+    events_where: Filters | None,
+    gate: float,
+) -> Cells:
     definition = metric(name)
     if definition.statistic != "rate":
         raise MetricError(f"metric {name}", "is no rate: a drill-down compares events with exposure",
                           fix="use complaint_rate or failure_rate")  # fmt: skip
+    table = definition.numerator.table
+    named = [definition.clock, *names_in(definition.numerator.where)]
+    snapshot.check_columns(table, named, joins=[canonical_table(table).key])
+    check_service(snapshot, table)
     where = dict(where or {})
     ripe = first_unripe_day(snapshot.day_of(as_of), definition.maturity_days)
     end = min(end or ripe, ripe)
@@ -93,7 +122,8 @@ def failure_cells(
     leaves = leaves[[*keys, "failures", "unit_months"]].sort_values(keys, ignore_index=True)
     total = int(events["failures"].sum())
     lost = total - int(leaves["failures"].sum())
-    return Cells(leaves, kept, total, lost, units.units_n, units.estimated_n, first, end, skipped)
+    least = snapshot.smallest
+    return Cells(leaves, kept, total, lost, units.units_n, units.estimated_n, first, end, skipped, least)
 
 
 def _with_text(frame: pd.DataFrame, dimensions: Sequence[str]) -> pd.DataFrame:

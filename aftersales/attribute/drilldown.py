@@ -17,6 +17,7 @@ import pandas as pd
 
 from aftersales.attribute.cells import MISSING, Cells
 from aftersales.attribute.leaves import Comparison, Leaves, Mask, leaves_of
+from aftersales.lake.suppression import blanked, hidden_groups, is_small
 from aftersales.measure.dimensions import PARENTS, dimension_title
 from aftersales.model.statistics import false_discovery_q, rate_excess_p, rate_ratio_interval
 
@@ -95,7 +96,8 @@ def rates_by(cells: Cells, by: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     One row per cell: by..., failures, unit_months, expected (at equal age), ratio, low, high (against the rest),
-    p (one-sided), q (Benjamini-Hochberg over these cells). Worst first means by the low end of the ratio.
+    p (one-sided), q (Benjamini-Hochberg over these cells), state. Worst first means by the low end of the ratio. The
+    figures of cells too small for the viewer are missing, and their `state` is suppressed.
 
     Notes
     -----
@@ -111,6 +113,10 @@ def rates_by(cells: Cells, by: Sequence[str]) -> pd.DataFrame:
     table["ratio"], table["low"], table["high"] = ratio
     table["p"] = rate_excess_p(table["failures"], table["expected"], *rest)
     table["q"] = false_discovery_q(table["p"])
+    table["state"] = "ok"
+    small = is_small(table["failures"], cells.smallest)
+    hidden = hidden_groups(table, list(by), "failures", small, cells.smallest)
+    table = blanked(table, hidden, ["failures", "unit_months", "expected", "ratio", "low", "high", "p", "q"])
     order = ["low", "ratio", *by]
     return table.sort_values(order, ascending=[False, False, *[True] * len(by)], ignore_index=True)
 
@@ -155,9 +161,22 @@ def drill_down(
         mask = leaves.inside(cell) & alive
         chosen.append((cell, mask, _q_of(table, cell)))
         alive &= ~mask
+    chosen = [item for item in chosen if _may_be_told(leaves, item[0], item[1], cells.smallest)]
     findings = [_finding(leaves, alive, cell, mask, q, total) for cell, mask, q in chosen]
     worst_first = sorted((item for item in findings if item.low > 1), key=lambda item: -item.excess)
     return Drilldown(tuple(worst_first), screened, cells.dimensions, total, float(leaves.unit_months.sum()))
+
+
+def _may_be_told(leaves: Leaves, cell: Mapping[str, str], mask: Mask, smallest: int) -> bool:
+    """Whether neither the finding, nor what it leaves of any total around it, is too small to be told."""
+    n = float(leaves.failures[mask].sum())
+    around = [
+        {name: cell[name] for name in names}
+        for size in range(len(cell) + 1)
+        for names in itertools.combinations(cell, size)
+    ]
+    left = [float(leaves.failures[leaves.inside(wider)].sum()) - n for wider in around]
+    return not is_small([n, *left], smallest).any()
 
 
 def _q_of(table: pd.DataFrame, cell: Mapping[str, str]) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from aftersales.lake.audit import asked
+from aftersales.lake.expressions import names_in
 from aftersales.lake.store import Snapshot
+from aftersales.lake.suppression import STATE, blanked, hidden_groups, is_small
 from aftersales.measure.dimensions import Filters, find_dimension, matching
 from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
@@ -17,7 +20,10 @@ from aftersales.model.tables import canonical_table
 
 @dataclass(frozen=True)
 class Pareto:
-    """Groups by falling count. `rows`: the dimension, count, share, low, high (95 %), cumulative_share."""
+    """Groups by falling count. `rows`: the dimension, count, share, low, high (95 %), cumulative_share, state.
+
+    Groups of too few cases for the viewer stand last; their figures are missing, and `state` is suppressed.
+    """
 
     dimension: str
     rows: pd.DataFrame
@@ -27,6 +33,11 @@ class Pareto:
 
     def to_frame(self) -> pd.DataFrame:
         return self.rows
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The groups that are told."""
+        return self.rows[self.rows["state"] != STATE]
 
 
 def pareto(
@@ -49,8 +60,28 @@ def pareto(
     ------
     MetricError
         Rows of the table do not have the dimension.
+    AccessError
+        The viewer may not group by it.
     """
+    about = {"start": start, "end": end, "where": where, "counted": counted, "dimension": dimension}
+    with asked(snapshot, "pareto", f"{table} by {dimension}", about, [table]) as entry:
+        found = _pareto(snapshot, table, dimension, as_of, start, end, where, counted)
+        entry.answered(len(found.rows), len(found.rows) - len(found.shown))
+        return found
+
+
+def _pareto(
+    snapshot: Snapshot,
+    table: str,
+    dimension: str,
+    as_of: dt.datetime,
+    start: dt.date | None,
+    end: dt.date | None,
+    where: Filters | None,
+    counted: str,
+) -> Pareto:
     spec = canonical_table(table)
+    snapshot.check_columns(table, [spec.clock, *names_in(counted)], joins=[spec.key])
     described = find_dimension(snapshot, table, dimension)
     rows = table_of(snapshot, table)
     clock = rows[spec.clock]
@@ -68,4 +99,17 @@ def pareto(
     counts["share"] = counts["count"] / total if total else 0.0
     counts["low"], counts["high"] = share_interval(counts["count"], total)
     counts["cumulative_share"] = counts["count"].cumsum() / counts["count"].sum() if len(counts) else 0.0
-    return Pareto(dimension, counts, total, described.is_multiple)
+    return _told(Pareto(dimension, counts.assign(state="ok"), total, described.is_multiple), snapshot.smallest)
+
+
+def _told(whole: Pareto, smallest: int) -> Pareto:
+    """The Pareto without figures of groups that are too small, which then stand last; nor a total that is."""
+    rows = whole.rows
+    hidden = hidden_groups(rows, [whole.dimension], "count", is_small(rows["count"], smallest), smallest)
+    if not hidden.any():
+        return whole
+    rows = blanked(rows, hidden, ["count", "share", "low", "high", "cumulative_share"])
+    rows = pd.concat([rows[~hidden], rows[hidden]], ignore_index=True)
+    counts = rows["count"].astype(float)
+    rows["cumulative_share"] = (counts.cumsum() / float(whole.rows["count"].sum())).where(counts.notna())
+    return replace(whole, rows=rows, total=0 if whole.total < smallest else whole.total)

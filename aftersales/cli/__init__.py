@@ -11,7 +11,19 @@ from typing import NoReturn
 
 import typer
 
-from aftersales.cli import action, collect, duplicates, exchange, metric, privacy, quality, report, serving, workspace
+from aftersales.cli import (
+    access,
+    action,
+    collect,
+    duplicates,
+    exchange,
+    metric,
+    privacy,
+    quality,
+    report,
+    serving,
+    workspace,
+)
 from aftersales.cli.console import err
 from aftersales.model.errors import AftersalesError
 
@@ -31,6 +43,7 @@ app.add_typer(quality.codes_app, name="codes")
 app.add_typer(exchange.app, name="exchange")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(report.app, name="report")
+app.add_typer(access.app, name="access")
 app.add_typer(serving.app)
 
 

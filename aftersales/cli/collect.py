@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aftersales.cli.console import (
+    AsRoleOption,
+    AsUserOption,
     JsonOption,
     WorkspaceOption,
     err,
@@ -23,7 +25,7 @@ from aftersales.model.errors import AftersalesError, ParameterError, SettingsErr
 from aftersales.model.settings import FILE_NAME, Workspace, open_workspace
 
 if TYPE_CHECKING:
-    pass
+    from aftersales.lake.store import Snapshot
 
 app = typer.Typer()
 
@@ -130,24 +132,38 @@ def _wanted_sources(workspace: Workspace, names: list[str]) -> list[Any]:
 
 
 @app.command()
-def status(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
-    """What has been loaded: rows by source, tables with versions, freshness.
+def status(
+    as_role: AsRoleOption = "",
+    as_user: AsUserOption = "",
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What has been loaded: rows by source, tables with versions, freshness. Only what the user may see.
 
     Example: aftersales status --json
     """
+    import pandas as pd
+
     from aftersales.collect.drift import drift_of
     from aftersales.collect.ledger import fresh_sources, latest_deliveries, set_aside
     from aftersales.collect.mapping import catalogue
+    from aftersales.lake.audit import asked
 
     place = open_workspace(workspace)
-    with pinned_lake(place) as (snapshot, as_of):
+    with (
+        pinned_lake(place, as_role=as_role, as_user=as_user, purpose="status") as (snapshot, as_of),
+        asked(snapshot, "cli", "status", {}, list(snapshot.versions)) as entry,
+    ):
         ledger = latest_deliveries(snapshot)
-        reasons = set_aside(snapshot)
-        drift = drift_of(snapshot)
+        shows_examples = snapshot.may_read("quarantine") and (snapshot.access is None or snapshot.access.shows_rows)
+        reasons = set_aside(snapshot) if shows_examples else pd.DataFrame()
+        drift = drift_of(snapshot) if snapshot.may_read("drift") else pd.DataFrame()
         tables = [
-            {"table": name, "version": version, "rows": int(snapshot.connection.execute(snapshot.table(name).count()))}
+            {"table": name, "version": version, "rows": _rows_told(snapshot, name)}
             for name, version in snapshot.versions.items()
+            if snapshot.may_read(name)
         ]
+        entry.answered(len(ledger))
         fresh = fresh_sources(snapshot, catalogue(place), as_of)
     counts = ["rows_read", "accepted", "rejected", "duplicate", "left_out", "values_set_aside"]
     by_source = (
@@ -192,6 +208,12 @@ def _print_drift(rows: list[dict[str, Any]]) -> None:
         out.print(f"{row['source']}/{row['table']}: {row['file']}: {said}", markup=False, soft_wrap=True)
         for line in row["proposal"].splitlines():
             out.print(f"    {line}", markup=False, soft_wrap=True, style="bold")
+
+
+def _rows_told(snapshot: Snapshot, table: str) -> int | None:
+    """How many rows of the table the viewer sees; None where that are too few to be told."""
+    rows = int(snapshot.connection.execute(snapshot.table(table).count()))
+    return None if 0 < rows < snapshot.smallest else rows
 
 
 @app.command()
@@ -248,6 +270,7 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
     from aftersales.collect.drift import foreseen
     from aftersales.collect.mapping import read_source
     from aftersales.collect.reach import reach
+    from aftersales.lake.access import check_policy
     from aftersales.measure.definitions import metrics
     from aftersales.publish.sidecars import page_names, read_sidecar
 
@@ -282,6 +305,7 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
         attempt(f"source {path.stem}", lambda path=path: look(path))
     stopped = sum(row["consequence"] == "refused" for row in drift)
     attempt("metric dictionary", metrics)
+    attempt("roles", lambda: check_policy(place))
     for page in page_names(place):
         attempt(f"page {page}", lambda page=page: read_sidecar(place, page))
     if json_:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import getpass
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,12 @@ WorkspaceOption = Annotated[
         show_default=False,
         help="Folder with workbench.yml; else the nearest one above here.",
     ),
+]
+AsRoleOption = Annotated[
+    str, typer.Option("--as-role", metavar="ROLE", help="One of your roles; any role for administrators.")
+]
+AsUserOption = Annotated[
+    str, typer.Option("--as-user", metavar="USER", help="See what this user sees: administrators only.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -74,7 +79,9 @@ def _cell(value: Any) -> str:
 
 def who() -> str:
     """The operating-system user."""
-    return getpass.getuser()
+    from aftersales.lake.viewer import system_user
+
+    return system_user()
 
 
 def now() -> dt.datetime:
@@ -83,23 +90,25 @@ def now() -> dt.datetime:
 
 
 @contextlib.contextmanager
-def pinned_lake(workspace: Workspace, as_of: str = "") -> Iterator[tuple[Snapshot, dt.datetime]]:
-    """The pinned lake as of the end of a day at the site, or of the workspace's day, or of now."""
-    from aftersales.lake.engine import connect
-    from aftersales.lake.store import Store
+def pinned_lake(
+    workspace: Workspace, as_of: str = "", *, as_role: str = "", as_user: str = "", purpose: str = ""
+) -> Iterator[tuple[Snapshot, dt.datetime]]:
+    """The pinned lake as of the end of a day at the site, or of the workspace's day, or of now; as the user may see it.
 
+    What was asked inside is in the access log when the block ends: print after it.
+    """
+    from aftersales.lake.access import snapshot_for
+    from aftersales.lake.engine import connect
+    from aftersales.lake.viewer import resolve_viewer
+
+    viewer = resolve_viewer(workspace, as_role=as_role, as_user=as_user)
     connection = connect(workspace)
     moment = workspace.end_of_day(as_of or workspace.settings.as_of)
     try:
-        yield (
-            Store(workspace.lake).pin(
-                connection,
-                as_of=moment,
-                time_zone=workspace.settings.time_zone,
-                gates=workspace.settings.quality.gates,
-            ),
-            moment or now(),
-        )
+        snapshot = snapshot_for(workspace, connection, viewer, as_of=moment, purpose=purpose)
+        trail = snapshot.access.trail if snapshot.access else None
+        with contextlib.closing(trail) if trail else contextlib.nullcontext():
+            yield snapshot, moment or now()
     finally:
         connection.disconnect()
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aftersales.cli.console import (
+    AsRoleOption,
+    AsUserOption,
     JsonOption,
     WorkspaceOption,
     day_option,
@@ -72,6 +74,8 @@ def metric_compute(
     start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "",
     end: Annotated[str, typer.Option(help="Day after the last.")] = "",
     as_of: Annotated[str, typer.Option(help="What was known at the end of this day.")] = "",
+    as_role: AsRoleOption = "",
+    as_user: AsUserOption = "",
     workspace: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -84,7 +88,8 @@ def metric_compute(
     if period not in ("", "month", "quarter", "year"):
         raise ParameterError("--period", f"'{period}' is none of month, quarter, year", fix="use one of them")
     names = [part.strip() for part in by.split(",") if part.strip()]
-    with pinned_lake(open_workspace(workspace), as_of) as (snapshot, moment):
+    place, purpose = open_workspace(workspace), "metric compute"
+    with pinned_lake(place, as_of, as_role=as_role, as_user=as_user, purpose=purpose) as (snapshot, moment):
         result = compute(
             snapshot,
             name,

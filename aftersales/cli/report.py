@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aftersales.cli.console import (
+    AsRoleOption,
+    AsUserOption,
     JsonOption,
     WorkspaceOption,
     err,
@@ -35,23 +37,27 @@ def report_run(
     if_changed: Annotated[
         bool, typer.Option("--if-changed", help="Skip a page whose newest run would come out the same.")
     ] = False,
+    as_role: AsRoleOption = "",
+    as_user: AsUserOption = "",
     workspace: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Run pages and keep notebook, HTML and run.json.
+    """Run pages and keep notebook, HTML and run.json. With --as-user or --as-role as the recipient may see them.
 
     Example: aftersales report run root_cause -p model=L1 -p lang=zh
     """
+    from aftersales.lake.viewer import resolve_viewer
     from aftersales.publish.reports import report_names, run_report, unchanged_run
     from aftersales.publish.sidecars import parameters_from_texts, read_sidecar
 
     place = open_workspace(workspace)
+    viewer = resolve_viewer(place, as_role=as_role, as_user=as_user)
     given = name_values(parameters or [], "--parameter")
     names = pages or report_names(place)
     checked = {page: parameters_from_texts(read_sidecar(place, page), given) for page in names}
     runs = []
     for page, values in checked.items():
-        same = unchanged_run(place, page, values) if if_changed else None
+        same = unchanged_run(place, page, values, viewer=viewer) if if_changed else None
         if same:
             if not json_:
                 out.print(
@@ -61,7 +67,7 @@ def report_run(
                 )
             continue
         with err.status(f"running {page}"):
-            run = run_report(place, page, values, started_by=who())
+            run = run_report(place, page, values, started_by=who(), viewer=viewer)
         runs.append(run)
         if not json_:
             shown = (
@@ -90,7 +96,8 @@ def report_list(
 
     Example: aftersales report list --json
     """
-    from aftersales.publish.reports import list_runs
+    from aftersales.lake.viewer import resolve_viewer
+    from aftersales.publish.reports import list_runs, may_read_run
     from aftersales.publish.sidecars import sidecars
 
     place = open_workspace(workspace)
@@ -106,7 +113,8 @@ def report_list(
         ]
         print_json(rows) if json_ else print_rows(rows)
         return
-    runs = list_runs(place, page)
+    viewer = resolve_viewer(place)
+    runs = [run for run in list_runs(place, page) if may_read_run(run, viewer)]
     print_json(runs) if json_ else print_rows(runs, ["run_id", "page", "state", "reason", "started_at", "seconds"])
 
 
@@ -119,6 +127,9 @@ def report_show(
 
     Example: aftersales report show latest:root_cause
     """
-    from aftersales.publish.reports import find_run
+    from aftersales.lake.viewer import resolve_viewer
+    from aftersales.publish.reports import find_run, may_read_run
 
-    print_json(find_run(open_workspace(workspace), run_id))
+    place = open_workspace(workspace)
+    viewer = resolve_viewer(place)
+    print_json(find_run(place, run_id, lambda run: may_read_run(run, viewer)))

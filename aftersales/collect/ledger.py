@@ -10,6 +10,7 @@ import pandas as pd
 
 from aftersales.collect.mapping import Source
 from aftersales.lake.store import Snapshot
+from aftersales.lake.suppression import hidden_groups, is_small
 
 
 def latest_deliveries(snapshot: Snapshot) -> pd.DataFrame:
@@ -28,8 +29,16 @@ def latest_deliveries(snapshot: Snapshot) -> pd.DataFrame:
 def set_aside(snapshot: Snapshot, sources: Sequence[str] = ()) -> pd.DataFrame:
     """Reasons for which rows or values were set aside, most frequent first, each with one example.
 
-    Columns: source, reason, kind (row, value, duplicate), rows, source_file, source_row.
+    Columns: source, reason, kind (row, value, duplicate), rows, source_file, source_row. Groups of too few rows for the
+    viewer are left out.
+
+    Raises
+    ------
+    AccessError
+        The viewer may not see what was set aside, or sees no single rows.
     """
+    if snapshot.access is not None:
+        snapshot.access.check_rows("quarantine")
     held = snapshot.versions_of("quarantine")
     newest = latest_deliveries(snapshot)
     if newest.empty:
@@ -43,6 +52,8 @@ def set_aside(snapshot: Snapshot, sources: Sequence[str] = ()) -> pd.DataFrame:
         rows=spread.count(), source_file=spread.source_file.min(), source_row=spread.source_row.min()
     )
     found = snapshot.connection.execute(grouped)
+    small = is_small(found["rows"], snapshot.smallest)
+    found = found[~hidden_groups(found, ["source", "reason", "kind"], "rows", small, snapshot.smallest)]
     return found.sort_values(["rows", "source", "reason"], ascending=[False, True, True], ignore_index=True)
 
 

@@ -15,10 +15,13 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
+from aftersales.lake.audit import asked
+from aftersales.lake.expressions import names_in
 from aftersales.lake.store import Snapshot
+from aftersales.lake.suppression import STATE, blanked, is_small
 from aftersales.measure.definitions import Metric, metric
 from aftersales.measure.dimensions import Filters, matching
-from aftersales.measure.exposure import DAYS_PER_MONTH, Fleet, epoch_day, fleet, with_service
+from aftersales.measure.exposure import DAYS_PER_MONTH, Fleet, check_service, epoch_day, fleet, with_service
 from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
 from aftersales.measure.question import first_unripe_day
@@ -38,7 +41,8 @@ class BeforeAfter:
     """A descriptive comparison at equal months in service.
 
     `rows`: one per arm (action, comparison) and phase (before, after): failures, unit_months, units, value, low, high
-    (per 10,000 unit-months). Ratios are after / before, with a 95 % interval.
+    (per 10,000 unit-months), state. Ratios are after / before, with a 95 % interval. Where a cohort has too few
+    failures for the viewer, no cohort is told: `state` is suppressed, and the ratios are NaN.
     """
 
     rows: pd.DataFrame
@@ -52,8 +56,15 @@ class BeforeAfter:
     label: str = "descriptive"
 
     @property
+    def is_suppressed(self) -> bool:
+        """Whether the figures are withheld from the viewer."""
+        return bool((self.rows["state"] == STATE).any())
+
+    @property
     def is_thin(self) -> bool:
         """Whether a cohort is too small to show anything: at its arm's rate it would have had too few failures."""
+        if self.is_suppressed:
+            return True
         sums = self.rows.groupby("arm")[["failures", "unit_months"]].transform("sum")
         return bool((self.rows["unit_months"] * sums["failures"] / sums["unit_months"] < MIN_FAILURES).any())
 
@@ -111,10 +122,36 @@ def describe_before_after(
     ------
     MetricError
         `name` is no rate, no units are known, the group is known for too few of them, or a cohort has no unit.
+    AccessError
+        The viewer may not see what the rate or the cohorts are made of.
     """
+    cohorts = {dimension: value, cut_dimension: [list(before), list(after)]}
+    about = {"cohorts": cohorts, "months": months, "as_of": as_of, "where": events_where}
+    with asked(snapshot, "effect", name, about, [metric(name).numerator.table, "unit"]) as entry:
+        found = _described(snapshot, name, dimension, value, cut_dimension, before, after, as_of, months, events_where)
+        entry.answered(len(found.rows), int((found.rows["state"] == STATE).sum()))
+        return found
+
+
+def _described(
+    snapshot: Snapshot,
+    name: str,
+    dimension: str,
+    value: str,
+    cut_dimension: str,
+    before: Sequence[str],
+    after: Sequence[str],
+    as_of: dt.datetime,
+    months: int,
+    events_where: Mapping[str, Sequence[str]] | None,
+) -> BeforeAfter:
     definition = metric(name)
     if definition.statistic != "rate":
         raise MetricError(f"metric {name}", "is no rate", fix="use failure_rate or complaint_rate")
+    table = definition.numerator.table
+    named = [definition.clock, *names_in(definition.numerator.where)]
+    snapshot.check_columns(table, named, joins=[canonical_table(table).key])
+    check_service(snapshot, table)
     marks = _Cohorts(dimension, value, cut_dimension, tuple(before), tuple(after))
     until = first_unripe_day(snapshot.day_of(as_of), definition.maturity_days)
     whole = fleet(snapshot, [dimension, cut_dimension], keep=["unit_id"])
@@ -128,6 +165,12 @@ def describe_before_after(
         raise marks.nobody(rows[rows["unit_months"] <= 0], until)
     low, high = rate_interval(rows["failures"], rows["unit_months"])
     rows["value"], rows["low"], rows["high"] = rows["failures"] / rows["unit_months"] * PER, low * PER, high * PER
+    rows["state"] = "ok"
+    if is_small(rows["failures"], snapshot.smallest).any():
+        columns = ["failures", "unit_months", "units", "value", "low", "high"]
+        rows = blanked(rows, np.ones(len(rows), bool), columns)
+        nothing = (float("nan"),) * 3
+        return BeforeAfter(rows, months, nothing, nothing, nothing, until)
     ratios = {arm: _ratio(rows[rows["arm"] == arm]) for arm in ARMS}
     return BeforeAfter(rows, months, ratios["action"], ratios["comparison"], _relative(rows), until)
 

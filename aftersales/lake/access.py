@@ -13,20 +13,24 @@ import ast
 import datetime as dt
 import functools
 import hashlib
+import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import ibis
 import ibis.expr.datatypes as types
 import ibis.expr.types as ir
 import pyarrow as pa
+import yaml
 from ibis.backends.duckdb import Backend
 
+from aftersales.lake.audit import Trail
 from aftersales.lake.expressions import Reader, names_in, syntax_tree
 from aftersales.lake.store import SYSTEM_TABLES, Snapshot, Store
-from aftersales.lake.viewer import Viewer, resolve_viewer
+from aftersales.lake.vault import CUSTOMER, STAFF, master_key, pseudonyms
+from aftersales.lake.viewer import Viewer, resolve_viewer, system_user
 from aftersales.model.errors import AccessError, AftersalesError, SettingsError, known_names
 from aftersales.model.policy import ADMINISTRATOR, ALL, EVERY, OWNER, VIA, ColumnRule, Role, Show, Tier
 from aftersales.model.settings import Workspace
@@ -44,6 +48,11 @@ FURTHER_LINKS: Mapping[str, tuple[str, str]] = {"order_id": ("order", "order_id"
 """Columns that name rows of a table by something else than its key."""
 
 RowsOf = Callable[[str], ir.Table]
+PseudonymOf = Callable[[str, str], str]
+"""A plain id and the role (`vault.STAFF`, `vault.CUSTOMER`) of the person -> its pseudonym."""
+
+PSEUDONYMS: Mapping[str, str] = {"staff_pseudonym": STAFF, "customer_pseudonym": CUSTOMER}
+"""Functions of row rules: ids of persons lie in the lake as pseudonyms."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,11 @@ class Access:
     role: Role | None = None
     """None: no rule applies to this viewer."""
     mask_key: bytes = field(default=b"", repr=False)
+    trail: Trail | None = field(default=None, compare=False, repr=False)
+    """Where questions are written down."""
+    raised: Mapping[str, Tier] = field(default_factory=dict)
+    """table.column -> tier, where this workspace holds more to be personal than tables.yml does."""
+    pseudonym_of: PseudonymOf | None = field(default=None, compare=False, repr=False)
     _memory: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     # --------------------------------------------------------------------------------------------------- questions
@@ -162,10 +176,9 @@ class Access:
             return RowRule("where", f"{place}.{EVERY}", common)
         if table in NAMED_BY:
             return RowRule("named", "rows hang on the rows they name")
-        if table == "quarantine":
-            return RowRule("held", "only of tables that are seen whole: a row set aside has no place under a rule")
         if not role.rows:
-            return RowRule("all", f"{place} has no rule")
+            held = RowRule("held", f"of tables that roles.{self.viewer.role}.tables lists")
+            return held if table == "quarantine" else RowRule("all", f"{place} has no rule")
         links = tuple(
             link
             for link in links_of(table)
@@ -194,10 +207,14 @@ class Access:
                 show = rule.show if isinstance(rule, ColumnRule) else rule
                 groups = (rule.groups if isinstance(rule, ColumnRule) else False) or show in ("show", "unsealed")
                 return Treatment(show, groups, f"{place}.columns.{name}")
-        tier = tier_of(table, column)
+        tier = self.tier(table, column)
         if tier <= self.role.tier:
             return Treatment("show", True, f"{place}.tier {self.role.tier}")
         return Treatment("hide", False, f"tier {tier} is above {place}.tier {self.role.tier}")
+
+    def tier(self, table: str, column: str) -> Tier:
+        """The tier in force: what tables.yml says, or more where the workspace says so."""
+        return max(tier_of(table, column), self.raised.get(f"{table}.{column}", "P0"))
 
     def may_read(self, table: str) -> bool:
         """Whether any row of `table` may be read."""
@@ -239,6 +256,23 @@ class Access:
                     f"role {self.viewer.role}", f"may not count, group or filter by {table}.{column}: it {how}",
                     rows=seen.because, fix="ask for another dimension, or ask an administrator",
                 )  # fmt: skip
+
+    def check_join(self, table: str, other: str, column: str) -> None:
+        """Refuse to bring two tables together by a key that the viewer sees masked in one of them only.
+
+        Raises
+        ------
+        AccessError
+            Nothing would be found, and the figures would be wrong.
+        """
+        self.check_columns(table, [], joins=[column])
+        self.check_columns(other, [], joins=[column])
+        if self.treatment(table, column).show != self.treatment(other, column).show:
+            raise AccessError(
+                f"role {self.viewer.role}", f"cannot join {table} with {other}: {column} is masked in one of them",
+                rows=f"{self.treatment(table, column).because}; {self.treatment(other, column).because}",
+                fix=f"an administrator treats *.{column} alike",
+            )  # fmt: skip
 
     def check_rows(self, table: str) -> None:
         """Refuse to show single rows to a role that sees figures only.
@@ -310,7 +344,7 @@ class Access:
             The rule is no condition on columns of this table.
         """
         readable = _readable(text)
-        reader = _RuleReader(readable, rows, where, self.viewer)
+        reader = _RuleReader(readable, rows, where, self.viewer, self.pseudonym_of)
         return reader.condition(syntax_tree(readable, where, SettingsError))
 
     def masked(self, table: str, rows: ir.Table, connection: Backend) -> ir.Table:
@@ -341,7 +375,7 @@ class Access:
         return ibis.null(column.type())
 
 
-def access_of(workspace: Workspace, viewer: Viewer) -> Access | None:
+def access_of(workspace: Workspace, viewer: Viewer, purpose: str = "") -> Access | None:
     """What `viewer` may see; None for the owner of a workspace without roles.
 
     Raises
@@ -351,12 +385,14 @@ def access_of(workspace: Workspace, viewer: Viewer) -> Access | None:
     """
     if viewer.role == OWNER:
         return None
+    trail = Trail(workspace, viewer, purpose)
     if viewer.role == ADMINISTRATOR:
-        return Access(viewer)
+        return Access(viewer, trail=trail)
     role = workspace.settings.roles[viewer.role]
     if problems := role_problems(viewer.role, role):
         raise _broken(problems)
-    return Access(viewer, role, _mask_key(workspace, role))
+    raised, of = raised_tiers(workspace), functools.partial(_pseudonym, workspace)
+    return Access(viewer, role, _mask_key(workspace, role), trail, raised, of)
 
 
 def snapshot_for(
@@ -366,17 +402,27 @@ def snapshot_for(
     *,
     as_of: dt.datetime | None = None,
     versions: Mapping[str, int] | None = None,
+    purpose: str = "",
 ) -> Snapshot:
     """The pinned lake as `viewer` may see it; as this process's user may, when no viewer is given.
+
+    `purpose` stands beside every question in the access log: the page, the report or the command.
 
     Raises
     ------
     AccessError
         The user has no role here.
     """
-    access = access_of(workspace, viewer or resolve_viewer(workspace))
-    zone = workspace.settings.time_zone
-    return Store(workspace.lake).pin(connection, as_of=as_of, versions=versions, time_zone=zone, access=access)
+    access = access_of(workspace, viewer or resolve_viewer(workspace), purpose)
+    settings = workspace.settings
+    return Store(workspace.lake).pin(
+        connection,
+        as_of=as_of,
+        versions=versions,
+        time_zone=settings.time_zone,
+        access=access,
+        gates=settings.quality.gates,
+    )
 
 
 def check_policy(workspace: Workspace) -> None:
@@ -392,13 +438,101 @@ def check_policy(workspace: Workspace) -> None:
         raise _broken(problems)
 
 
+def explain(snapshot: Snapshot, table: str) -> dict[str, Any]:
+    """What the viewer of `snapshot` sees of `table`, and which line of the policy says so.
+
+    Returns
+    -------
+    user, role, roles, administrator, table, may_read, rows_rule, rows (seen), rows_total, small_cells,
+    aggregates_only, and columns: one entry each with column, tier, show, groups and because.
+
+    Raises
+    ------
+    SchemaError
+        There is no such table.
+    AccessError
+        The user lacks an attribute the row rule needs.
+    """
+    everything = replace(snapshot, access=None).table(table)
+    access = snapshot.access or Access(Viewer(system_user()))
+    rule, viewer = access.row_rule(table), access.viewer
+    total = int(snapshot.connection.execute(everything.count()))
+    may_read = rule.kind != "refused"
+    because = f"{rule.because}: {rule.text}" if rule.text else rule.because
+    columns = []
+    for name in everything.columns:
+        seen = access.treatment(table, name)
+        columns.append({"column": name, "tier": access.tier(table, name), "show": seen.show if may_read else "refused",
+                        "groups": seen.groups and may_read, "because": seen.because})  # fmt: skip
+    return {
+        "user": viewer.user,
+        "role": viewer.role,
+        "roles": list(viewer.roles),
+        "administrator": viewer.administrator,
+        "attributes": {name: list(values) for name, values in viewer.attributes.items()},
+        "table": table,
+        "may_read": may_read,
+        "rows_rule": because if viewer.role != OWNER else "workbench.yml has no roles: everybody sees everything",
+        "rows": int(snapshot.connection.execute(snapshot.table(table).count())) if may_read else 0,
+        "rows_total": total,
+        "small_cells": access.smallest,
+        "aggregates_only": not access.shows_rows,
+        "columns": columns,
+    }
+
+
+def policy_overview(workspace: Workspace) -> list[dict[str, str]]:
+    """One row per role and table: which rows it sees, which columns it does not see plainly, and why."""
+    found, raised = [], raised_tiers(workspace)
+    for name, role in workspace.settings.roles.items():
+        access = Access(Viewer("", name), role, raised=raised)
+        for table in every_table():
+            rule = access.row_rule(table)
+            treated = {column: access.treatment(table, column).show for column in _ibis_columns(table)}
+            masked = [f"{column} ({show})" for column, show in treated.items() if show not in ("show", "unsealed")]
+            found.append({"role": name, "table": table, "rows": rule.text or rule.kind, "because": rule.because,
+                          "masked": ", ".join(masked) if rule.kind != "refused" else ""})  # fmt: skip
+    return found
+
+
 def _broken(problems: Sequence[str]) -> SettingsError:
     count = f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} in the roles"
     return SettingsError("workbench.yml", count, rows="\n         ".join(problems), fix="mend the lines named above")
 
 
 def _mask_key(workspace: Workspace, role: Role) -> bytes:
-    return b""
+    """The key of hashed columns, made of the workspace's master key: without it a short id can be found by trying."""
+    shows = [rule.show if isinstance(rule, ColumnRule) else rule for rule in role.columns.values()]
+    return hmac.digest(master_key(workspace), b"masks of columns", "sha256") if "hash" in shows else b""
+
+
+def _pseudonym(workspace: Workspace, value: str, role: str) -> str:
+    return pseudonyms(workspace).of(value, role)
+
+
+def raised_tiers(workspace: Workspace) -> dict[str, Tier]:
+    """table.column -> tier, where `privacy.tiers` or a source's YAML raises what tables.yml says.
+
+    Raises
+    ------
+    SettingsError
+        A source cannot be read: what it holds to be personal is not known.
+    """
+    found: dict[str, Tier] = dict(workspace.settings.privacy.tiers)
+    for path in sorted(workspace.sources.glob("*.yml")):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            for table, mapping in (content.get("tables") or {}).items():
+                for column, spec in (mapping.get("columns") or {}).items():
+                    if isinstance(spec, dict) and spec.get("tier"):
+                        name = f"{table}.{column}"
+                        found[name] = max(spec["tier"], found.get(name, "P0"))
+        except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+            raise SettingsError(
+                f"data/sources/{path.name}", "cannot be read, so what is personal in it is not known",
+                fix="aftersales check names the line",
+            ) from error  # fmt: skip
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- the policy
@@ -521,9 +655,27 @@ class _RuleReader(Reader):
 
     error = SettingsError
 
-    def __init__(self, text: str, table: ir.Table, where: str, viewer: Viewer | None) -> None:
+    def __init__(
+        self, text: str, table: ir.Table, where: str, viewer: Viewer | None, pseudonym_of: PseudonymOf | None = None
+    ) -> None:
         super().__init__(text, table, where)
-        self.viewer = viewer
+        self.viewer, self.pseudonym_of = viewer, pseudonym_of
+
+    @property
+    def known_functions(self) -> list[str]:
+        return [*self.functions, *PSEUDONYMS]
+
+    def call(self, node: ast.Call, name: str) -> Any:
+        if name not in PSEUDONYMS:
+            return super().call(node, name)
+        if len(node.args) != 1 or node.keywords:
+            raise self.fail(node, f"{name} takes one plain id, like {name}($user)")
+        given = self.read(node.args[0])
+        values = [given] if isinstance(given, str) else given
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise self.fail(node, f"{name} takes one plain id, like {name}($user)")
+        of = self.pseudonym_of
+        return [of(value, PSEUDONYMS[name]) for value in values] if of else values
 
     def fail(self, node: ast.AST, what: str, fix: str = "") -> AftersalesError:
         found = super().fail(node, what, fix or "write conditions like team == $team and region in ['N', 'S']")

@@ -32,7 +32,7 @@ ACTION_STATES = ("proposed", "accepted", "in_progress", "implemented", "hold", "
 RUN_STATES = ("ok", "skipped", "refused", "failed")
 DUPLICATE_DECISIONS = ("same", "different", "unsure")
 
-SCHEMA_VERSION = "0002"  # newest file in migrations/versions; a test holds the two together
+SCHEMA_VERSION = "0003"  # newest file in migrations/versions; a test holds the two together
 VERSION_TABLE = "register_version"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 LOCK_SECONDS = 15
@@ -208,15 +208,46 @@ class DuplicateDecision(Base):
     note: Mapped[str] = mapped_column(default="")
 
 
+class AccessEntry(Base):
+    """One question somebody asked of the lake, and how much the answer held; rows are only ever added.
+
+    `tables` is table -> version, `question` a hash of everything that decides the answer, `administrator` who looked
+    through the user's eyes, when somebody else did.
+    """
+
+    __tablename__ = "access_log"
+    __table_args__ = (sa.Index(None, "at"), sa.Index(None, "user", "at"))
+
+    entry_id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime]
+    user: Mapped[str]
+    role: Mapped[str]
+    administrator: Mapped[str] = mapped_column(default="")
+    run_id: Mapped[str] = mapped_column(default="")
+    purpose: Mapped[str] = mapped_column(default="")
+    action: Mapped[str]
+    object: Mapped[str]
+    tables: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    row_count: Mapped[int]
+    suppressed_count: Mapped[int]
+    milliseconds: Mapped[float]
+    question: Mapped[str]
+
+
+_ENTRIES: dict[type[Base], str] = {ActionChange: "change", DuplicateDecision: "decision", AccessEntry: "entry"}
+
+
 @event.listens_for(ActionChange, "before_update")
 @event.listens_for(ActionChange, "before_delete")
 @event.listens_for(DuplicateDecision, "before_update")
 @event.listens_for(DuplicateDecision, "before_delete")
+@event.listens_for(AccessEntry, "before_update")
+@event.listens_for(AccessEntry, "before_delete")
 def _refuse_rewriting(mapper: object, connection: object, row: Base) -> NoReturn:
     (number,) = sa.inspect(row).identity or ("",)
     raise RegisterError(
         row.__tablename__,
-        f"{'change' if isinstance(row, ActionChange) else 'decision'} {number} cannot be rewritten or deleted",
+        f"{_ENTRIES[type(row)]} {number} cannot be rewritten or deleted",
         fix="the history is append-only; make a new one",
     )
 

@@ -13,10 +13,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from aftersales.lake.audit import asked
+from aftersales.lake.expressions import names_in
 from aftersales.lake.store import Snapshot
+from aftersales.lake.suppression import STATE, blanked, hidden_groups, is_small, told
 from aftersales.measure.definitions import Metric, metric
 from aftersales.measure.dimensions import find_dimension
-from aftersales.measure.exposure import observed_since
+from aftersales.measure.exposure import check_service, observed_since
 from aftersales.measure.figures import FIGURES
 from aftersales.measure.gates import gate_refusal
 from aftersales.measure.question import Period, Question, first_unripe_day, period_of
@@ -29,8 +32,8 @@ from aftersales.measure.selection import (
     one_sided,
     refused_answers,
 )
-from aftersales.model.errors import MetricError, known_names
-from aftersales.model.tables import SITE_PREFIX
+from aftersales.model.errors import AccessError, MetricError, known_names
+from aftersales.model.tables import SITE_PREFIX, canonical_table
 
 __all__ = ["COVERAGE_GATE", "RESULT_COLUMNS", "MetricResult", "Period", "compute", "first_unripe_day"]
 
@@ -54,7 +57,7 @@ class MetricResult:
     start: dt.date
     end: dt.date
     as_of: dt.datetime
-    state: Literal["ok", "no_data", "refused"] = "ok"
+    state: Literal["ok", "no_data", "refused", "suppressed"] = "ok"
     reason: str = ""
     reason_zh: str = ""
     notes: tuple[tuple[str, str], ...] = field(default=())
@@ -62,6 +65,16 @@ class MetricResult:
 
     def to_frame(self) -> pd.DataFrame:
         return self.rows
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The rows that are told: without those of too few cases."""
+        return self.rows[self.rows["state"] != STATE] if self.suppressed_n else self.rows
+
+    @property
+    def suppressed_n(self) -> int:
+        """Rows whose figures are blank, because they or a neighbour have too few cases."""
+        return int((self.rows["state"] == STATE).sum())
 
     def refusal(self, lang: str) -> str:
         return self.reason_zh if lang == "zh" else self.reason
@@ -72,8 +85,11 @@ class MetricResult:
         if self.state != "ok" or self.rows.empty:
             return f"{title}: {self.refusal(lang) or ('无数据' if lang == 'zh' else 'no data')}"
         if len(self.rows) > 1:
-            n = len(self.rows)
-            return f"{title}: {n:,} 行" if lang == "zh" else f"{title}: {n:,} rows"
+            n, hidden = len(self.rows), self.suppressed_n
+            left = (
+                (f",其中 {hidden:,} 行已隐藏" if lang == "zh" else f", {hidden:,} of them suppressed") if hidden else ""
+            )
+            return f"{title}: {n:,} 行{left}" if lang == "zh" else f"{title}: {n:,} rows{left}"
         row = self.rows.iloc[0]
         scale, digits = (100, 1) if self.metric.unit == "share" else (1, 0 if self.metric.unit == "count" else 1)
         value, low, high = (f"{row[name] * scale:,.{digits}f}" for name in ("value", "low", "high"))
@@ -112,14 +128,43 @@ def compute(
     small base has `state` small_n. Events of unknown units, or of units not yet in service, are in the notes and in
     no rate; so are the answers of a source that only ever gives one answer (`aftersales.measure.selection`). Without
     rows, and with the reason, where a source lies below a gate of data quality (`aftersales.measure.gates`).
+    To a viewer who may not be told of small groups, their figures are missing and `state` is suppressed.
 
     Raises
     ------
     MetricError
         Unknown metric or dimension.
+    AccessError
+        The viewer may not group or filter by one of the dimensions.
     """
     definition = metric(name)
     by, where = tuple(dict.fromkeys(by)), dict(where or {})
+    question = {"by": by, "where": where, "start": start, "end": end, "period": period, "as_of": as_of}
+    with asked(snapshot, "metric", name, question, _tables_of(definition)) as entry:
+        result = _computed(snapshot, name, definition, by, where, as_of, start, end, period)
+        entry.answered(len(result.rows), result.suppressed_n)
+        return result
+
+
+def _tables_of(definition: Metric) -> list[str]:
+    return [definition.numerator.table, *(["unit"] if definition.statistic == "rate" else [])]
+
+
+def _computed(
+    snapshot: Snapshot,
+    name: str,
+    definition: Metric,
+    by: tuple[str, ...],
+    where: Mapping[str, Sequence[str]],
+    as_of: dt.datetime,
+    start: dt.date | None,
+    end: dt.date | None,
+    period: Period | None,
+) -> MetricResult:
+    if unseen := _unseen(snapshot, definition):
+        today = snapshot.day_of(as_of)
+        keys = [*by, *(["period"] if period else [])]
+        return _without(MetricResult(name, definition, by, _empty(keys), today, today, as_of), "refused", *unseen)
     _check_dimensions(snapshot, name, definition, (*by, *where))
     today = snapshot.day_of(as_of)
     tomorrow = today + dt.timedelta(days=1)
@@ -146,7 +191,29 @@ def compute(
     return _finished(question, blank, found.frame, found)
 
 
-def _without(blank: MetricResult, state: Literal["no_data", "refused"], reason: str, reason_zh: str) -> MetricResult:
+def _unseen(snapshot: Snapshot, definition: Metric) -> tuple[str, str] | None:
+    """Why the viewer cannot be given this metric at all, in English and Chinese; None when it can."""
+    if snapshot.access is None:
+        return None
+    table = definition.numerator.table
+    spec = canonical_table(table)
+    texts = (definition.numerator.where, definition.numerator.value, definition.denominator.where)
+    named = [column for text in texts for column in names_in(text)]
+    repeats = ["fault_code"] if any("has_repeat_within" in text for text in texts) else []
+    score = ["score"] if definition.statistic == "net_score" else []
+    try:
+        joins = [spec.key, *(["unit_id"] if repeats or definition.statistic == "rate" else [])]
+        snapshot.check_columns(table, [*named, *repeats, *score, definition.clock], joins=joins)
+        if definition.statistic == "rate":
+            check_service(snapshot, table)
+    except AccessError as error:
+        return f"refused: {error.where} {error.what} ({error.rows})", f"无权查看:{error.where},{error.rows}"
+    return None
+
+
+def _without(
+    blank: MetricResult, state: Literal["no_data", "refused", "suppressed"], reason: str, reason_zh: str
+) -> MetricResult:
     return replace(blank, state=state, reason=reason, reason_zh=reason_zh)
 
 
@@ -170,14 +237,39 @@ def _finished(question: Question, blank: MetricResult, frame: pd.DataFrame, foun
     weight = frame["count"] if definition.statistic == "rate" else frame["base"]
     states = [frame["base"] <= 0, weight < definition.minimum_n]
     frame = frame.assign(ripe=_ripe(question, frame), state=np.select(states, ["no_base", "small_n"], "ok"),
-                         metric_version=definition.version)[[*question.keys, *RESULT_COLUMNS]]  # fmt: skip
+                         metric_version=definition.version)  # fmt: skip
     frame = frame.sort_values(question.keys or ["count"], na_position="last", ignore_index=True)
     for name in question.by:
         frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
-    result = replace(blank, rows=frame, notes=_notes(question, frame, found))
-    if len(frame) and frame["base"].sum() > 0:
-        return result
-    return _without(result, "no_data", "no rows in this window", "该时间窗内无数据")
+    result = replace(blank, rows=_told(question, frame), notes=_notes(question, frame, found))
+    if not len(frame) or not frame["base"].sum() > 0:
+        return _without(result, "no_data", "no rows in this window", "该时间窗内无数据")
+    if result.suppressed_n == len(frame):
+        n = question.snapshot.smallest
+        return _without(result, STATE, f"suppressed: groups of fewer than {n} cases are not shown",
+                        f"已隐藏:少于 {n} 例的分组不予显示")  # fmt: skip
+    return result
+
+
+def _told(question: Question, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the columns of a result; blank where so few cases tell of persons.
+
+    The parts that figures of a row give away count as well: what is left of the base in a share, detractors of a score.
+    """
+    smallest, statistic = question.snapshot.smallest, question.metric.statistic
+    columns = [*question.keys, *RESULT_COLUMNS]
+    if not smallest:
+        return frame[columns]
+    small = is_small(frame["count"], smallest)
+    if question.metric.unit != "per_10k_unit_months":
+        small = small | is_small(frame["base"], smallest)
+    if statistic in ("share", "share_of_total", "net_score"):
+        small = small | is_small(frame["base"] - frame["count"], smallest)
+    if statistic == "net_score":
+        rest = frame["base"] - frame["count"] - frame["detractors"]
+        small = small | is_small(frame["detractors"], smallest) | is_small(rest, smallest)
+    hidden = hidden_groups(frame, question.keys, "count", small, smallest)
+    return blanked(frame[columns], hidden, ["count", "base", "value", "low", "high"])
 
 
 def _ripe(question: Question, frame: pd.DataFrame) -> list[bool]:
@@ -187,25 +279,31 @@ def _ripe(question: Question, frame: pd.DataFrame) -> list[bool]:
 
 
 def _notes(question: Question, frame: pd.DataFrame, found: Rates | None) -> tuple[tuple[str, str], ...]:
-    notes = []
+    notes, least = [], question.snapshot.smallest
     if found is not None and (found.unknown_unit_n or found.out_of_service_n):
-        n, unknown = found.unknown_unit_n + found.out_of_service_n, found.unknown_unit_n
-        rest = found.out_of_service_n
-        notes.append((f"{n:,} events are in no rate: {unknown:,} of unknown units, {rest:,} of units not in service",
-                      f"{n:,} 条事件未计入比率:{unknown:,} 条产品未知,{rest:,} 条产品尚未启用"))  # fmt: skip
+        unknown, rest = found.unknown_unit_n, found.out_of_service_n
+        n = unknown + rest
+        if is_small([n, unknown, rest], least).any():
+            notes.append(("some events are in no rate: of unknown units, or of units not in service",
+                          "部分事件未计入比率:产品未知或尚未启用"))  # fmt: skip
+        else:
+            notes.append((f"{n:,} events are in no rate: "
+                          f"{unknown:,} of unknown units, {rest:,} of units not in service",
+                          f"{n:,} 条事件未计入比率:{unknown:,} 条产品未知,{rest:,} 条产品尚未启用"))  # fmt: skip
     if found is not None and found.fleet.estimated_n:
-        guessed, n = found.fleet.estimated_n, found.fleet.units_n
-        notes.append((f"service start estimated for {guessed:,} of {n:,} units",
-                      f"{n:,} 台中 {guessed:,} 台的启用日期为估计值"))  # fmt: skip
+        guessed, n = told(found.fleet.estimated_n, least), found.fleet.units_n
+        notes.append((f"service start estimated for {guessed} of {n:,} units",
+                      f"{n:,} 台中 {guessed} 台的启用日期为估计值"))  # fmt: skip
     if found is not None and found.fleet.without_start_n:
-        n = found.fleet.without_start_n
-        notes.append((f"{n:,} units are in stock or have no date: they are not in the base",
-                      f"{n:,} 台在库或无日期,未计入基数"))  # fmt: skip
+        lost = told(found.fleet.without_start_n, least)
+        notes.append((f"{lost} units are in stock or have no date: they are not in the base",
+                      f"{lost} 台在库或无日期,未计入基数"))  # fmt: skip
     if question.metric.statistic == "quantile":
         open_n = int(frame["base"].sum() - frame["count"].sum())
         if open_n:
-            notes.append((f"{open_n:,} rows have no end yet or no usable times; they are in the base only",
-                          f"{open_n:,} 条尚未结束或时间不可用;计入基数,不计入中位数"))  # fmt: skip
+            still = told(open_n, least)
+            notes.append((f"{still} rows have no end yet or no usable times; they are in the base only",
+                          f"{still} 条尚未结束或时间不可用;计入基数,不计入中位数"))  # fmt: skip
     notes += [caveat(source) for source in one_sided(question)]
     if found is not None:
         notes += [caveat_units(source) for source in failed_only(question.snapshot, question.metric.numerator.table)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
+from aftersales.lake.access import Access
 from aftersales.lake.store import Snapshot
 from aftersales.measure.memory import once, table_of
 from aftersales.model.errors import MetricError, known_names
@@ -93,7 +94,37 @@ def find_dimension(snapshot: Snapshot, table: str, name: str, *, conformed: bool
     ------
     MetricError
         Rows of that table do not reach it.
+    AccessError
+        The viewer sees it masked, or not at all.
     """
+    found = _found_dimension(snapshot, table, name, conformed=conformed)
+    if snapshot.access is not None:
+        _check_seen(snapshot, snapshot.access, table, found)
+    return found
+
+
+def _check_seen(snapshot: Snapshot, access: Access, table: str, dimension: Dimension) -> None:
+    """Refuse a dimension of which the viewer sees a mask, or that is reached through one."""
+    name, own = dimension.name, canonical_table(table).columns
+    column = "built_at" if name in ("build_quarter", "build_month") else name
+    if dimension.home == "own":
+        access.check_columns(table, [column])
+    elif dimension.home == "tag":
+        access.check_columns(table, [], joins=[canonical_table(table).key])
+        access.check_columns("tag", ["source_table", "tag_set", "tag", "tag_group"], joins=["source_id"])
+    elif dimension.home == "unit":
+        access.check_join(table, "unit", "unit_id")
+        access.check_columns("unit", [column])
+    else:
+        by_unit = table != "unit" and "unit_id" in own and snapshot.has_rows("unit")
+        if by_unit:
+            access.check_join(table, "unit", "unit_id")
+        for linked in [*(["unit"] if by_unit else []), *([table] if "product_id" in own else [])]:
+            access.check_join(linked, "product", "product_id")
+        access.check_columns("product", [column])
+
+
+def _found_dimension(snapshot: Snapshot, table: str, name: str, *, conformed: bool) -> Dimension:
     has = canonical_table(table).columns
     by_unit = table == "unit" or ("unit_id" in has and (conformed or snapshot.has_rows("unit")))
     by_product = by_unit or "product_id" in has
@@ -145,7 +176,8 @@ def with_dimensions(
     dimensions = [find_dimension(snapshot, table, name, conformed=conformed) for name in dict.fromkeys(names)]
     unit_side = [d.name for d in dimensions if d.home == "unit"]
     product_side = [d.name for d in dimensions if d.home == "product"]
-    if unit_side or (product_side and "unit_id" in rows.columns and table != "unit"):
+    by_unit = "unit_id" in rows.columns and table != "unit" and snapshot.may_read("unit")
+    if unit_side or (product_side and by_unit):
         rows = _join_unit(snapshot, rows, unit_side, needs_product=bool(product_side))
     if table == "unit":
         rows = rows.mutate(**_built(rows, [d.name for d in dimensions]))
@@ -243,5 +275,7 @@ def filled_unit_dimensions(snapshot: Snapshot, most: int = 2000) -> list[str]:
         return []
     units = snapshot.table("unit")
     columns = [name for name in units.columns if name in COMPARED or name.startswith(SITE_PREFIX)]
+    if (access := snapshot.access) is not None:
+        columns = [name for name in columns if access.treatment("unit", name).groups]
     counted = units.aggregate(**{name: units[name].nunique() for name in columns}).execute().iloc[0]
     return ["model", *(name for name in columns if 1 < counted[name] <= most)]

@@ -72,6 +72,7 @@ def fleet(
     MetricError
         No unit is known: a rate has no denominator.
     """
+    check_service(snapshot)
     if not snapshot.has_rows("unit"):
         raise MetricError("exposure", "no units in service are known, so a rate has no denominator",
                           rows="table unit is empty", fix="add a source that fills 'unit' (build, sale, in-service "
@@ -79,6 +80,19 @@ def fleet(
     by, keep, where = tuple(dict.fromkeys(by)), tuple(keep), where or {}
     asked = tuple(sorted((name, tuple(values)) for name, values in where.items()))
     return once(snapshot, ("fleet", by, asked, keep), lambda: _fleet(snapshot, by, where, keep))
+
+
+def check_service(snapshot: Snapshot, events: str = "") -> None:
+    """Refuse exposure to a viewer who does not see the units, when they were in service, or which `events` are theirs.
+
+    Raises
+    ------
+    AccessError
+        The base of a rate would be wrong.
+    """
+    snapshot.check_columns("unit", SERVICE_COLUMNS[1:], joins=["unit_id"])
+    if events and snapshot.access is not None:
+        snapshot.access.check_join(events, "unit", "unit_id")
 
 
 def _fleet(snapshot: Snapshot, by: tuple[str, ...], where: Filters, keep: tuple[str, ...]) -> Fleet:

@@ -46,7 +46,7 @@ class Breach:
 def gate_refusal(question: Question) -> tuple[str, str] | None:
     """Why the figure is refused, in English and Chinese; None where every source passes its gates."""
     found = breaches(question)
-    return _words(found) if found else None
+    return _words(found, tells_counts=question.snapshot.access is None) if found else None
 
 
 def breaches(question: Question) -> list[Breach]:
@@ -124,15 +124,16 @@ def _below(rows: pd.DataFrame, columns: set[str], gates: Mapping[str, float]) ->
     ]  # fmt: skip
 
 
-def _words(found: list[Breach]) -> tuple[str, str]:
+def _words(found: list[Breach], *, tells_counts: bool) -> tuple[str, str]:
+    """The worst breach; how many rows a source has is not told to viewers who may not see them all."""
     worst, more = found[0], len(found) - 1
     title, title_zh = TITLES[worst.dimension]
     figures = f"{percent(worst.share, worst.gate)} < {worst.gate:.0%}".replace("%", " %")
-    counts = f"{worst.good:,} / {worst.base:,}"
+    counts = f": {worst.good:,} / {worst.base:,}" if tells_counts else ""
     rest, rest_zh = (f"; {more} more below a gate", f";另有 {more} 项低于门槛") if more else ("", "")
     return (
-        f"refused: {title} {figures} (source {worst.source}, {worst.place}: {counts}{rest})",
-        f"拒绝计算:{title_zh} {figures}(来源 {worst.source},{worst.place}:{counts}{rest_zh})",
+        f"refused: {title} {figures} (source {worst.source}, {worst.place}{counts}{rest})",
+        f"拒绝计算:{title_zh} {figures}(来源 {worst.source},{worst.place}{counts.replace(': ', ':')}{rest_zh})",
     )
 
 

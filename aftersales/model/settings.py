@@ -181,6 +181,11 @@ class Workspace:
         zone = zoneinfo.ZoneInfo(self.settings.time_zone)
         return dt.datetime.combine(date, dt.time(23, 59, 59), zone).astimezone(dt.UTC)
 
+    def start_of_day(self, day: dt.date) -> dt.datetime:
+        """The instant at which `day` begins on the site's clock, in UTC."""
+        zone = zoneinfo.ZoneInfo(self.settings.time_zone)
+        return dt.datetime.combine(day, dt.time(), zone).astimezone(dt.UTC)
+
     @property
     def register_url(self) -> str:
         """The register's URL; a relative SQLite file lies in the workspace."""

@@ -12,21 +12,24 @@ import logging
 import os
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, cast
 from urllib.parse import parse_qs
 
+from aftersales.lake.access import snapshot_for
+from aftersales.lake.audit import asked
 from aftersales.lake.engine import connect
-from aftersales.lake.store import Snapshot, Store
+from aftersales.lake.store import Snapshot
+from aftersales.lake.viewer import Viewer, resolve_viewer
 from aftersales.measure.dimensions import dimension_title, filled_unit_dimensions, find_dimension, with_dimensions
-from aftersales.model.errors import AftersalesError, MetricError, ParameterError
+from aftersales.model.errors import AccessError, AftersalesError, MetricError, ParameterError
 from aftersales.model.settings import Workspace, open_workspace
 from aftersales.publish.board import Board
 from aftersales.publish.export import table_to_csv, tables_to_xlsx
 from aftersales.publish.scanner import ExposureError, check_exposure
-from aftersales.publish.scene import Lang, Payload, Scene, message, plain_json, section
+from aftersales.publish.scene import WITHHELD, Lang, Payload, Scene, message, plain_json, section
 from aftersales.publish.sidecars import (
     ADDRESS_VARIABLE,
     Sidecar,
@@ -44,7 +47,7 @@ MAX_CHOICES = 200
 Section = Callable[[Scene], Payload]
 
 
-def open_page(name: str, given: Mapping[str, object]) -> Page:
+def open_page(name: str, given: Mapping[str, object]) -> Page | RefusedPage:
     """The page `name` with the parameters of its notebook.
 
     Parameters
@@ -56,18 +59,56 @@ def open_page(name: str, given: Mapping[str, object]) -> Page:
     ------
     ParameterError
         A parameter breaks the sidecar.
+
+    A viewer who may not see the page gets one that says so in every section.
     """
     workspace = open_workspace()
     sidecar = read_sidecar(workspace, name)
     values = checked_parameters(sidecar, {key: given[key] for key in sidecar.parameters if key in given}, page=name)
-    return Page(name, workspace, sidecar, values, os.environ.get(ADDRESS_VARIABLE, ""))
+    try:
+        viewer = resolve_viewer(workspace)
+        _check_reader(sidecar, name, viewer)
+        return Page(name, workspace, sidecar, values, os.environ.get(ADDRESS_VARIABLE, ""), viewer)
+    except AccessError as error:
+        asked_for = values.get("lang") or workspace.settings.language
+        return RefusedPage(error, "zh" if asked_for == "zh" else "en")
+
+
+def _check_reader(sidecar: Sidecar, page: str, viewer: Viewer) -> None:
+    """Refuse a page to roles its sidecar does not name."""
+    if not viewer.sees_everything and not {"all", viewer.role} & set(sidecar.roles):
+        raise AccessError(
+            f"role {viewer.role}", f"may not open the page {page}", rows=f"it is for {', '.join(sidecar.roles)}",
+            fix="an administrator can name the role in the page's sidecar",
+        )  # fmt: skip
+
+
+class RefusedPage:
+    """A page its visitor may not see: nothing of the lake is opened for it."""
+
+    def __init__(self, error: AccessError, lang: Lang) -> None:
+        self.error, self.lang = error, lang
+
+    def show(self, name: str) -> Board:
+        """The refusal, in place of the section."""
+        text = "您无权查看此页面。" if self.lang == "zh" else "You may not see this page."
+        notice = message("refused", text, f"{self.error.where}: {self.error.what}")
+        return Board({"kind": "section", "id": name, "lang": self.lang, "title": None, "name": "", "lead": None,
+                      "message": notice, "answer": None, "figures": [], "charts": [], "tables": [], "links": [],
+                      "facts": {}})  # fmt: skip
 
 
 class Page:
     """The state of one open page and the boards that show it."""
 
     def __init__(
-        self, name: str, workspace: Workspace, sidecar: Sidecar, values: dict[str, Value], address: str
+        self,
+        name: str,
+        workspace: Workspace,
+        sidecar: Sidecar,
+        values: dict[str, Value],
+        address: str,
+        viewer: Viewer | None = None,
     ) -> None:
         self.name, self.workspace, self.sidecar = name, workspace, sidecar
         self._address_problem = ""
@@ -75,10 +116,7 @@ class Page:
         self._connection = connect(workspace)
         self._boards: dict[str, Board] = {}
         self._sections: Mapping[str, Section] = import_module(f"aftersales.publish.contents.{name}").SECTIONS
-        settings = workspace.settings
-        self._pinned = Store(workspace.lake).pin(
-            self._connection, time_zone=settings.time_zone, gates=settings.quality.gates
-        )
+        self._pinned = snapshot_for(workspace, self._connection, viewer, purpose=f"page {name}")
         self.scene = self._new_scene()
 
     def _with_address(self, values: dict[str, Value], address: str) -> dict[str, Value]:
@@ -115,9 +153,28 @@ class Page:
 
     def show(self, name: str) -> Board:
         """The board of one section; shown as the last line of a cell."""
-        board = Board(self._payload(name), on_event=self._on_event)
+        board = Board(self._drawn([name])[name], on_event=self._on_event)
         self._boards[name] = board
         return board
+
+    def _drawn(self, names: Sequence[str]) -> dict[str, Payload]:
+        """The sections, written down in the access log before anybody sees them; a refusal where that fails."""
+        found = {name: self._noted(name) for name in names}
+        access = self.scene.snapshot.access
+        if access is not None and access.trail is not None:
+            try:
+                access.trail.write()
+            except AccessError as error:
+                said = message("refused", error.what, f"{error.rows} {error.fix}".strip())
+                return {name: section(self.scene, name, "", message=said) for name in names}
+        return found
+
+    def _noted(self, name: str) -> Payload:
+        with asked(self.scene.snapshot, "page", f"{self.name}/{name}", self.values, []) as entry:
+            payload = self._payload(name)
+            rows = [row for part in ("tables", "charts") for item in payload.get(part, []) for row in item["rows"]]
+            entry.answered(len(rows), _blank_rows(rows))
+        return payload
 
     def _payload(self, name: str) -> Payload:
         """The section, or what went wrong with it: the others still work."""
@@ -168,8 +225,9 @@ class Page:
     def refresh(self) -> None:
         """Draw every shown section anew for the present parameters."""
         self.scene = self._new_scene()
+        drawn = self._drawn(list(self._boards))
         for name, board in self._boards.items():
-            board.show(self._payload(name))
+            board.show(drawn[name])
 
     # -------------------------------------------------------------------------------------------------- events
 
@@ -239,12 +297,21 @@ class Page:
                         "as of": self.scene.as_of.isoformat(),
                         **self.scene.metric_versions,
                     }
+                    self._note_export(item)
                     if event.get("format") == "xlsx":
                         mime = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
                         board.send_file(f"{item['id']}.xlsx", mime, tables_to_xlsx([item], about))
                     else:
                         board.send_file(f"{item['id']}.csv", "text/csv", table_to_csv(item))
                     return
+
+    def _note_export(self, item: Payload) -> None:
+        """Write the download down before it is sent."""
+        snapshot = self.scene.snapshot
+        with asked(snapshot, "export", f"{self.name}/{item['id']}", self.values, list(snapshot.tables)) as entry:
+            entry.answered(len(item["rows"]), _blank_rows(item["rows"]))
+        if snapshot.access is not None and snapshot.access.trail is not None:
+            snapshot.access.trail.write()
 
     # --------------------------------------------------------------------------------------------------- strip
 
@@ -286,7 +353,7 @@ class Page:
         return [
             {"title": sidecar.title[scene.lang], "href": f"{name}{lang}", "current": name == self.name}
             for name, sidecar in sidecars(self.workspace).items()
-            if sidecar.in_navigation
+            if sidecar.in_navigation and _may_open(sidecar, scene.snapshot)
         ]
 
     def _control(self, scene: Scene, name: str) -> Payload:
@@ -335,7 +402,7 @@ class Page:
                 continue
             try:
                 find_dimension(scene.snapshot, table, dimension)
-            except MetricError:
+            except (MetricError, AccessError):
                 continue
             rows = with_dimensions(scene.snapshot, table, scene.snapshot.table(table), [dimension])
             values = rows.group_by(dimension).aggregate(n=rows.count()).order_by("n").execute()[dimension].dropna()
@@ -356,8 +423,25 @@ class Page:
         return chips
 
 
+def _blank_rows(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Rows whose figures are withheld."""
+    return sum(bool(row.get(WITHHELD)) for row in rows)
+
+
+def _may_open(sidecar: Sidecar, snapshot: Snapshot) -> bool:
+    """Whether the viewer may open a page."""
+    return (
+        snapshot.access is None
+        or snapshot.access.role is None
+        or bool({"all", snapshot.access.viewer.role} & set(sidecar.roles))
+    )
+
+
 def _freshness(scene: Scene) -> str:
     """One line: how far the data go, and as of when."""
+    if not scene.snapshot.may_read("delivery"):
+        day = scene.local_text(scene.as_of)
+        return scene.say(f"As of {day}", f"口径日 {day}")
     if not scene.snapshot.has_rows("delivery"):
         return scene.say("No data has been loaded yet: aftersales ingest", "尚未载入数据:aftersales ingest")
     deliveries = scene.snapshot.connection.execute(scene.snapshot.versions_of("delivery").newest_known_at.max())

@@ -18,14 +18,17 @@ import tempfile
 import time
 import uuid
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import aftersales
+from aftersales.lake.audit import RUN_VARIABLE
+from aftersales.lake.viewer import AS_ROLE_VARIABLE, AS_USER_VARIABLE, SERVER_VARIABLE, Viewer, resolve_viewer
 from aftersales.model.errors import AftersalesError, DeliveryError, ParameterError, known_names
+from aftersales.model.policy import OWNER
 from aftersales.model.settings import WORKSPACE_VARIABLE, Workspace
 from aftersales.publish.imports import without_address_grammar
 from aftersales.publish.sidecars import (
@@ -66,6 +69,9 @@ class ReportRun:
     """Fingerprint of workbench.yml, the page, its sidecar, the sources and the code lists."""
     register_version: int = 0
     """Number of the last change to the register's actions that the run could see."""
+    role: str = ""
+    """For whom it was run; empty in a workspace without roles."""
+    user: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What sections report for machines; `findings` of `root_cause` stands at the top level of `run.json`."""
     folder: str = ""
@@ -87,6 +93,7 @@ def run_report(
     *,
     started_by: str = "",
     now: dt.datetime | None = None,
+    viewer: Viewer | None = None,
 ) -> ReportRun:
     """Run `page` and keep the result below `reports/runs/<page>/<run id>/`.
 
@@ -94,12 +101,17 @@ def run_report(
     ----------
     given
         Parameters by name; the rest are the sidecar's defaults.
+    viewer
+        For whom it is run: the recipient, in one role. The user of this process when absent.
 
     Raises
     ------
     ParameterError
         An unknown page, an unknown parameter or an ill-typed value: nothing is run.
+    AccessError
+        The user has no role here.
     """
+    viewer = viewer or resolve_viewer(workspace)
     sidecar = read_sidecar(workspace, page)
     if not sidecar.is_report:
         raise ParameterError(
@@ -118,7 +130,7 @@ def run_report(
     seen = code_version(), _settings_hash(workspace, page), _register_version(workspace)
     with _unfinished(place) as scratch, ThreadPoolExecutor(1) as beside:
         beside.submit(warm_up)
-        problem = _execute(workspace, page, values, scratch / "notebook.ipynb")
+        problem = _execute(workspace, page, values, scratch / "notebook.ipynb", _as_viewer(viewer, run_id))
         problem = _without_exposures(sidecar, scratch / "notebook.ipynb") or problem
         sections = _sections(scratch / "notebook.ipynb")
         state, reason = _outcome(problem, sections)
@@ -137,6 +149,7 @@ def run_report(
             facts.pop("as_of", ""),
             seen[1],
             seen[2],
+            *_recipient(viewer),
             facts,
             str(place / run_id),
         )
@@ -149,8 +162,29 @@ def run_report(
     return run
 
 
-def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) -> dict[str, Any] | None:
+def _recipient(viewer: Viewer) -> tuple[str, str]:
+    """Role and user a run belongs to; a workspace without roles has one reader."""
+    return ("", "") if viewer.role == OWNER else (viewer.role, viewer.user)
+
+
+def _as_viewer(viewer: Viewer, run_id: str) -> dict[str, str]:
+    """What the run's kernel is told; it checks by itself that its user may be this viewer."""
+    role, user = _recipient(viewer)
+    asked = user if viewer.administrator else ""
+    return {AS_ROLE_VARIABLE: role, AS_USER_VARIABLE: asked, RUN_VARIABLE: run_id, SERVER_VARIABLE: ""}
+
+
+def may_read_run(run: Mapping[str, Any], viewer: Viewer) -> bool:
+    """Whether a run is the viewer's to read: others hold what other roles may see."""
+    return viewer.sees_everything or (run.get("role", ""), run.get("user", "")) == _recipient(viewer)
+
+
+def unchanged_run(
+    workspace: Workspace, page: str, given: Mapping[str, object], *, viewer: Viewer | None = None
+) -> dict[str, Any] | None:
     """The newest good run of `page` that would come out the same today: same parameters, data, definitions and code.
+
+    And for the same reader: a run of one role is never shown to another.
 
     A page that shows "now" changes with the clock: it counts only where the workspace or the parameters fix the day.
     """
@@ -168,12 +202,13 @@ def unchanged_run(workspace: Workspace, page: str, given: Mapping[str, object]) 
         "register_version": _register_version(workspace),
         "settings": _settings_hash(workspace, page),
     }
+    same["role"], same["user"] = _recipient(viewer or resolve_viewer(workspace))
     known = metrics()
     for run in list_runs(workspace, page):
         definitions_hold = all(
             name in known and known[name].version == version for name, version in run["metric_versions"].items()
         )
-        if run["state"] == "ok" and definitions_hold and all(run.get(name) == value for name, value in same.items()):
+        if run["state"] == "ok" and definitions_hold and all(run.get(name, "") == same[name] for name in same):
             return run
     return None
 
@@ -245,8 +280,10 @@ def cited_versions(workspace: Workspace) -> set[tuple[str, int]]:
     return cited
 
 
-def find_run(workspace: Workspace, run_id: str) -> dict[str, Any]:
-    """The record of one run; `latest` or `latest:<page>` for the newest.
+def find_run(
+    workspace: Workspace, run_id: str, may_read: Callable[[Mapping[str, Any]], bool] = lambda run: True
+) -> dict[str, Any]:
+    """The record of one run among those that `may_read` lets through; `latest` or `latest:<page>` for the newest.
 
     Raises
     ------
@@ -254,7 +291,7 @@ def find_run(workspace: Workspace, run_id: str) -> dict[str, Any]:
         There is no such run.
     """
     wanted, _, page = run_id.partition(":")
-    runs = list_runs(workspace, page or None)
+    runs = [run for run in list_runs(workspace, page or None) if may_read(run)]
     found = runs[:1] if wanted == "latest" else [run for run in runs if run["run_id"] == run_id]
     if not found:
         raise ParameterError(
@@ -293,12 +330,14 @@ def _unfinished(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _execute(workspace: Workspace, page: str, values: Mapping[str, Value], output: Path) -> str:
+def _execute(
+    workspace: Workspace, page: str, values: Mapping[str, Value], output: Path, viewer: Mapping[str, str]
+) -> str:
     """Run the notebook; returns what went wrong, or nothing."""
     with without_address_grammar():
         import papermill
 
-    with _environment({WORKSPACE_VARIABLE: str(workspace.root), ADDRESS_VARIABLE: ""}):
+    with _environment({WORKSPACE_VARIABLE: str(workspace.root), ADDRESS_VARIABLE: "", **viewer}):
         try:
             papermill.execute_notebook(
                 str(page_file(workspace, page)),
@@ -454,6 +493,7 @@ __all__ = [
     "code_version",
     "find_run",
     "list_runs",
+    "may_read_run",
     "report_names",
     "run_report",
 ]

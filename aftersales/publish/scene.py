@@ -12,17 +12,24 @@ import math
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import pandas as pd
 
 from aftersales.lake.store import Snapshot
+from aftersales.lake.suppression import STATE
 from aftersales.measure.compute import MetricResult, Period, compute
 from aftersales.model.settings import Workspace
 from aftersales.publish.charts import Chart
 from aftersales.publish.sidecars import Sidecar, Value
 
+if TYPE_CHECKING:
+    from aftersales.attribute.pareto import Pareto
+
 Lang = Literal["en", "zh"]
+WITHHELD = "withheld"
+"""Column of a table that says which rows have too few cases to be told."""
+
 T = TypeVar("T")
 Payload = dict[str, Any]
 
@@ -85,6 +92,29 @@ class Scene:
         )
         self.metric_versions[name] = result.metric.version
         return result
+
+    def left_out(self, *results: MetricResult | Pareto) -> Payload | None:
+        """A notice of the groups that are too small to be told; None when all are."""
+        n = sum(len(result.rows) - len(result.shown) for result in results)
+        if not n:
+            return None
+        least = self.snapshot.smallest
+        text = self.say(
+            f"{n:,} groups are not shown: one of them has fewer than {least} cases." if n > 1 else
+            f"One group is not shown: it has fewer than {least} cases.",
+            f"有 {n:,} 个分组未显示:其中有少于 {least} 例者。",
+        )  # fmt: skip
+        return message("weak", text)
+
+    def withheld(self, columns: Sequence[Payload], rows: pd.DataFrame) -> tuple[list[Payload], pd.DataFrame]:
+        """`columns` and `rows` of a table, with a column that names the rows whose figures are withheld, if any are."""
+        hidden = rows["state"] == STATE if "state" in rows else pd.Series(False, index=rows.index)
+        if not hidden.any():
+            return list(columns), rows
+        word = self.say(f"fewer than {self.snapshot.smallest}, or beside such a group",
+                        f"少于 {self.snapshot.smallest} 例,或与之相邻")  # fmt: skip
+        title = self.say("Not shown", "未显示")
+        return [*columns, column(WITHHELD, title)], rows.assign(**{WITHHELD: hidden.map({True: word, False: ""})})
 
     def label(self, value: object) -> str:
         """A code in the reader's words: the names of the workspace's code lists, else the code without underscores."""

@@ -90,7 +90,7 @@ def figure(
     if result.state != "ok":
         return {
             **blank,
-            "state": "refused" if result.state == "refused" else "no_data",
+            "state": result.state,
             "note": result.refusal(scene.lang),
         }
     row = result.rows.iloc[0]

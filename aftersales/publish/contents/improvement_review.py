@@ -94,6 +94,8 @@ def answer(scene: Scene) -> Payload:
         return missing
     action, effect = _action(scene), _effect(scene)
     assert action is not None
+    if effect.is_suppressed:
+        return section(scene, "answer", title, message=_too_few(scene))
     detail = scene.say(
         "Descriptive: equal months in service and a comparison group guard against ageing and general trends, not against luck, selection or other events. A pre-registered verdict is a different thing.",
         "描述性结果:相同使用时长与对照组可排除老化与总体趋势,但不能排除偶然、选择或其他事件;它不等同于预先登记的裁决。",
@@ -177,6 +179,8 @@ def compared(scene: Scene) -> Payload:
     charts, tables = [], []
     for whole in [False, True] if action.failure_mode else [True]:
         effect = _effect(scene, whole=whole)
+        if effect.is_suppressed:
+            return section(scene, "compared", title, message=_too_few(scene))
         what = scene.say("All failures", "全部故障") if whole else scene.label(action.failure_mode)
         names = {"action": _group(scene, action), "comparison": scene.say("Comparison group", "对照组")}
         rows = effect.rows.assign(
@@ -199,6 +203,15 @@ def compared(scene: Scene) -> Payload:
         )
         tables.append(_table(scene, rows, f"cohorts_{suffix}", what))
     return section(scene, "compared", title, charts=charts, tables=tables)
+
+
+def _too_few(scene: Scene) -> Payload:
+    least = scene.snapshot.smallest
+    text = scene.say(
+        f"A cohort has fewer than {least} failures: the comparison is not shown.",
+        f"某一批组的故障少于 {least} 例:不予比较。",
+    )
+    return message("refused", text)
 
 
 def _group(scene: Scene, action: ImprovementAction) -> str:
@@ -240,7 +253,7 @@ def over_batches(scene: Scene) -> Payload:
     if result.state != "ok":
         return section(scene, "over_batches", title, message=message("empty", result.refusal(scene.lang)))
     events = [{"period": action.implemented_at, "label": action.action_id}] if action.implemented_at else []
-    rows = result.rows.assign(n=result.rows["count"])
+    rows = result.shown.assign(n=result.shown["count"])
     chart = trend(
         rows,
         id="over_time",
@@ -256,7 +269,7 @@ def over_batches(scene: Scene) -> Payload:
         lang=scene.lang,
         wide=True,
     )
-    return section(scene, "over_batches", title, charts=[chart])
+    return section(scene, "over_batches", title, charts=[chart], message=scene.left_out(result))
 
 
 def others(scene: Scene) -> Payload:

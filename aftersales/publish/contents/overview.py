@@ -7,6 +7,7 @@ import datetime as dt
 import pandas as pd
 
 from aftersales.attribute.pareto import pareto
+from aftersales.lake.suppression import STATE
 from aftersales.measure.compute import MetricResult, first_unripe_day
 from aftersales.measure.definitions import metric
 from aftersales.measure.dimensions import dimension_title, find_dimension
@@ -56,7 +57,7 @@ def _spark(scene: Scene, name: str) -> list[float | None]:
     if where is None:
         return []
     _, start, end = _ripe_window(scene, name)
-    rows = scene.metric(name, where=where, start=start, end=end, period="month").rows
+    rows = scene.metric(name, where=where, start=start, end=end, period="month").shown
     return [None if pd.isna(value) else round(float(value), 4) for value in rows["value"]] if len(rows) else []
 
 
@@ -72,6 +73,8 @@ def answer(scene: Scene) -> Payload:
     ]  # fmt: skip
     now, prior = next((pair for pair in pairs if pair[0].state == "ok"), (None, None))
     if now is None or prior is None:
+        if withheld := next((pair[0] for pair in pairs if pair[0].state in ("refused", "suppressed")), None):
+            return section(scene, "answer", title, message=message("refused", withheld.refusal(scene.lang)))
         nothing = scene.say("Nothing has been loaded for this period.", "该时段没有数据。")
         return section(scene, "answer", title, message=message("empty", nothing, "aftersales ingest"))
     count, old = int(now.rows["count"].iloc[0]), int(prior.rows["count"].iloc[0]) if prior.state == "ok" else 0
@@ -161,7 +164,7 @@ def over_time(scene: Scene) -> Payload:
     charts = []
     counts = scene.metric("ticket_count", where=_filters(scene, "ticket_count"), start=before, period="month")
     if counts.state == "ok":
-        rows = counts.rows.assign(n=counts.rows["count"])
+        rows = counts.shown.assign(n=counts.shown["count"])
         charts.append(
             monthly_counts(
                 rows,
@@ -174,7 +177,7 @@ def over_time(scene: Scene) -> Payload:
     where = _filters(scene, "complaint_rate")
     rate = scene.metric("complaint_rate", where=where, start=before, period="month") if where is not None else None
     if rate is not None and rate.state == "ok":
-        rows = rate.rows.assign(n=rate.rows["count"])
+        rows = rate.shown.assign(n=rate.shown["count"])
         charts.append(
             trend(
                 rows,
@@ -186,6 +189,7 @@ def over_time(scene: Scene) -> Payload:
             )
         )
     notice = message("refused", rate.refusal(scene.lang)) if rate is not None and rate.state == "refused" else None
+    notice = notice or scene.left_out(counts, *([rate] if rate is not None else []))
     if not charts:
         notice = notice or message("empty", scene.say("No tickets in this window.", "该时段没有工单。"))
     return section(scene, "over_time", title, charts=charts, message=notice)
@@ -195,14 +199,15 @@ def where_from(scene: Scene) -> Payload:
     """Tickets by channel and type; a click filters the page."""
     title = scene.say("Where do they come from?", "来自哪里?")
     _, start, end = _window(scene)
-    charts = []
+    charts, results = [], []
     for name in ("channel", "ticket_type"):
         result = scene.metric(
             "ticket_share", [name], where=_filters(scene, "ticket_share", skip=name), start=start, end=end
         )
+        results.append(result)
         if result.state != "ok":
             continue
-        rows = result.rows.sort_values("count", ascending=False)
+        rows = result.shown.sort_values("count", ascending=False)
         rows = rows.assign(k=rows[name], label=rows[name].map(scene.label), n=rows["count"])
         charts.append(
             ranked_bars(
@@ -219,7 +224,9 @@ def where_from(scene: Scene) -> Payload:
                 selected=scene.chosen(name),
             )
         )
-    notice = None if charts else message("empty", scene.say("No tickets in this window.", "该时段没有工单。"))
+    notice = scene.left_out(*results)
+    if not charts:
+        notice = notice or message("empty", scene.say("No tickets in this window.", "该时段没有工单。"))
     return section(scene, "where_from", title, charts=charts, message=notice)
 
 
@@ -241,8 +248,8 @@ def symptoms(scene: Scene) -> Payload:
             )
         except MetricError:
             continue
-        if found.rows[name].notna().any():
-            rows = found.rows[found.rows[name].notna()].head(12)
+        if found.shown[name].notna().any():
+            rows = found.shown[found.shown[name].notna()].head(12)
             rows = rows.assign(
                 k=rows[name], label=rows[name].map(scene.label), value=rows["count"], n=rows["count"], base=found.total
             )
@@ -258,7 +265,7 @@ def symptoms(scene: Scene) -> Payload:
                 wide=True,
             )
             link = {"text": scene.say("Find the cause", "查找原因"), "href": f"root_cause?lang={scene.lang}"}
-            return section(scene, "symptoms", title, charts=[chart], links=[link])
+            return section(scene, "symptoms", title, charts=[chart], links=[link], message=scene.left_out(found))
     return section(
         scene, "symptoms", title, message=message("empty", scene.say("No symptoms recorded.", "没有故障现象记录。"))
     )
@@ -281,7 +288,7 @@ def speed(scene: Scene) -> Payload:
     rows = rows.assign(k=rows["channel"], label=rows["channel"].map(scene.label), n=rows["count"])
     overall = scene.metric("first_response_time", start=start, end=end).rows["value"].iloc[0]
     chart = rates_with_intervals(
-        rows,
+        rows[rows["state"] != STATE],
         id="speed",
         title=scene.say("Median hours to the first human reply, by channel", "各渠道首次人工响应时间中位数"),
         quantity=scene.say("First response (calendar hours, median)", "首次响应(自然小时,中位数)"),
@@ -302,12 +309,13 @@ def speed(scene: Scene) -> Payload:
         column("open", scene.say("No reply or times unusable", "未响应或时间不可用"), "number"),
         column("base", scene.say("Tickets", "工单"), "number"),
     ]
-    shown = rows.assign(open=rows["base"] - rows["count"])
+    columns, shown = scene.withheld(columns, rows.assign(open=rows["base"] - rows["count"]))
     return section(
         scene,
         "speed",
         title,
         charts=[chart],
+        message=scene.left_out(result),
         tables=[
             table(
                 "speed",

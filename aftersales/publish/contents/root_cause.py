@@ -14,6 +14,7 @@ from aftersales.attribute.drilldown import Drilldown, Finding, drill_down, rates
 from aftersales.attribute.pareto import pareto
 from aftersales.improve.actions import list_actions
 from aftersales.lake.register import open_register
+from aftersales.lake.suppression import STATE, is_small, told
 from aftersales.measure.compute import MetricResult
 from aftersales.measure.definitions import metric
 from aftersales.measure.dimensions import UNIT_SIDE, dimension_title, filled_unit_dimensions, find_dimension
@@ -110,14 +111,8 @@ def answer(scene: Scene) -> Payload:
             answer={"text": _counts_sentence(scene), "detail": None, "tone": "quiet"},
         )
     drill, cells = _drill(scene), _cells(scene)
-    if not drill.failures:
-        return section(
-            scene,
-            "answer",
-            title,
-            message=message("empty", scene.say("No failures match these filters.", "没有符合筛选条件的故障。")),
-            facts={"findings": []},
-        )
+    if not drill.failures or is_small([drill.failures], scene.snapshot.smallest).any():
+        return section(scene, "answer", title, message=_too_few(scene, drill.failures), facts={"findings": []})
     tone = "finding" if drill.findings else "quiet"
     detail = scene.say(
         f"{drill.failures:,} ripe failures in {drill.unit_months:,.0f} unit-months, {cells.start} to {cells.end}; "
@@ -138,8 +133,19 @@ def answer(scene: Scene) -> Payload:
     )
 
 
+def _too_few(scene: Scene, n: int) -> Payload:
+    """Why nothing is said of so few failures: none, or too few to be told."""
+    if n == 0:
+        return message("empty", scene.say("No failures match these filters.", "没有符合筛选条件的故障。"))
+    least = scene.snapshot.smallest
+    text = scene.say(f"Fewer than {least} failures match: not shown.", f"符合条件的故障少于 {least} 例:不予显示。")
+    return message("refused", text)
+
+
 def _counts_sentence(scene: Scene) -> str:
     result = scene.metric("complaint_count", where=_event_where(scene), start=_window(scene)[0], end=_window(scene)[1])
+    if result.state in ("suppressed", "refused"):
+        return result.refusal(scene.lang)
     n = int(result.rows["count"].iloc[0]) if result.state == "ok" else 0
     return scene.say(f"{n:,} complaints match.", f"共有 {n:,} 条投诉。")
 
@@ -179,7 +185,9 @@ def where(scene: Scene) -> Payload:
             title,
             message=message("empty", scene.say("Nothing matches these filters.", "没有符合筛选条件的数据。")),
         )
-    rows = result.rows.head(15).rename(columns={"count": "value"})
+    if result.shown.empty:
+        return section(scene, "where", title, message=scene.left_out(result))
+    rows = result.shown.head(15).rename(columns={"count": "value"})
     rows = rows.assign(
         k=rows[mode].fillna(MISSING),
         label=rows[mode].map(scene.label),
@@ -210,7 +218,7 @@ def where(scene: Scene) -> Payload:
         selected=scene.chosen("failure_mode"),
         wide=True,
     )
-    return section(scene, "where", title, charts=[chart])
+    return section(scene, "where", title, charts=[chart], message=scene.left_out(result))
 
 
 # --------------------------------------------------------------------------------------------------- since when
@@ -269,6 +277,7 @@ def since_when(scene: Scene) -> Payload:
         "since_when",
         title,
         charts=[chart],
+        message=scene.left_out(result),
         tables=[table("by_period", scene.say("The same figures", "数据表"), columns, shown)],
     )
 
@@ -318,13 +327,15 @@ def _period_label(day: dt.date, grain: str) -> str:
 
 def _whole_periods(result: MetricResult, grain: str) -> pd.DataFrame:
     """Rows of every period of the window, zeros included where a count is zero."""
-    rows = result.rows.rename(columns={"count": "n"}).copy()
+    rows = result.shown.rename(columns={"count": "n"}).copy()
     if result.metric.unit == "count" and len(rows):
         code = {"month": "M", "quarter": "Q", "year": "Y"}[grain]
         every = [
             period.start_time.date()
             for period in pd.period_range(rows["period"].min(), rows["period"].max(), freq=code)
         ]
+        hidden = set(result.rows["period"]) - set(rows["period"])  # withheld, not zero
+        every = [day for day in every if day not in hidden]
         rows = rows.set_index("period").reindex(every).rename_axis("period").reset_index()
         rows[["n", "base", "value"]] = rows[["n", "base", "value"]].fillna(0)
         rows["ripe"] = rows["ripe"].astype("boolean").fillna(True).astype(bool)
@@ -345,12 +356,12 @@ def on_what(scene: Scene) -> Payload:
     if scene.text("by") in cells.skipped:
         return section(scene, "on_what", title, message=message("refused", notices))
     rates = rates_by(cells, [by])
-    rates = rates[rates["failures"] + rates["expected"] > 0]
+    rates = rates[(rates["failures"] + rates["expected"] > 0).fillna(True).astype(bool)]  # withheld ones stay
     if rates.empty:
         text = scene.say("No failures match these filters.", "没有符合筛选条件的故障。")
         return section(scene, "on_what", title, message=message("empty", text))
     rows = (
-        rates[rates[by] != MISSING]
+        rates[(rates[by] != MISSING) & (rates["state"] != STATE)]
         .head(20)
         .assign(
             k=lambda t: t[by],
@@ -379,7 +390,8 @@ def on_what(scene: Scene) -> Payload:
     )
     charts = [chart, *_pair_chart(scene, cells)]
     notice = message("weak", notices) if notices else None
-    return section(scene, "on_what", title, charts=charts, message=notice, tables=[_rates_table(scene, rates, by)])
+    tables = [_rates_table(scene, cells, rates, by)]
+    return section(scene, "on_what", title, charts=charts, message=notice, tables=tables)
 
 
 def _counts_by(scene: Scene, title: str) -> Payload:
@@ -388,7 +400,7 @@ def _counts_by(scene: Scene, title: str) -> Payload:
     result = scene.metric(name, ["model"], where=_event_where(scene, skip="model"), start=start, end=end)
     if result.state != "ok":
         return section(scene, "on_what", title, message=message("empty", result.refusal(scene.lang)))
-    rows = result.rows.sort_values("count", ascending=False).head(20)
+    rows = result.shown.sort_values("count", ascending=False).head(20)
     rows = rows.assign(k=rows["model"], label=rows["model"].fillna(scene.say("not stated", "未注明")), n=rows["count"])
     chart = ranked_bars(
         rows,
@@ -404,7 +416,7 @@ def _counts_by(scene: Scene, title: str) -> Payload:
         selected=scene.chosen("model"),
         wide=True,
     )
-    return section(scene, "on_what", title, charts=[chart])
+    return section(scene, "on_what", title, charts=[chart], message=scene.left_out(result))
 
 
 def _pair_chart(scene: Scene, cells: Cells) -> list[Chart]:
@@ -414,7 +426,7 @@ def _pair_chart(scene: Scene, cells: Cells) -> list[Chart]:
         return []
     first, second = pairs[0].cell
     rates = rates_by(cells, [first, second])
-    rates = rates[(rates[first] != MISSING) & (rates[second] != MISSING)]
+    rates = rates[(rates[first] != MISSING) & (rates[second] != MISSING) & (rates["state"] != STATE)]
     if rates[first].nunique() > 40 or rates[second].nunique() > 40:
         return []
     if rates[first].nunique() > rates[second].nunique():
@@ -451,9 +463,9 @@ def _pair_chart(scene: Scene, cells: Cells) -> list[Chart]:
     ]
 
 
-def _rates_table(scene: Scene, rates: pd.DataFrame, by: str) -> Payload:
+def _rates_table(scene: Scene, cells: Cells, rates: pd.DataFrame, by: str) -> Payload:
     crude = rates["failures"] / rates["unit_months"].where(rates["unit_months"] > 0) * 10_000
-    whole = rates["failures"].sum() / rates["unit_months"].sum() * 10_000
+    whole = cells.leaves["failures"].sum() / cells.leaves["unit_months"].sum() * 10_000
     rows = rates.assign(crude=crude, crude_ratio=crude / whole if whole else None)
     columns = [
         column(by, dimension_title(by, scene.lang)),
@@ -465,6 +477,7 @@ def _rates_table(scene: Scene, rates: pd.DataFrame, by: str) -> Payload:
         column("low", scene.say("Low", "下限"), "number", digits=2),
         column("high", scene.say("High", "上限"), "number", digits=2),
     ]
+    columns, rows = scene.withheld(columns, rows)
     return table(
         "rates",
         scene.say(
@@ -557,10 +570,10 @@ def ledger(scene: Scene) -> Payload:
         (scene.say("Window (ripe part)", "时间窗(成熟部分)"), f"{cells.start} – {cells.end}"),
         (scene.say("Dimensions", "维度"), ", ".join(dimension_title(name, scene.lang) for name in cells.dimensions)),
         (scene.say("Cells compared, one and two dimensions", "比较的单元(一维与二维)"), f"{drill.cells_screened:,}"),
-        (scene.say("Events", "事件"), f"{cells.events_n:,}"),
+        (scene.say("Events", "事件"), told(cells.events_n, cells.smallest)),
         (
             scene.say("of these without a unit in service (in no cell)", "其中无对应在用产品(未计入)"),
-            f"{cells.events_without_base_n:,}",
+            told(cells.events_without_base_n, cells.smallest),
         ),
         (scene.say("Units", "产品"), f"{cells.units_n:,}"),
         (scene.say("of these with an estimated service start", "其中启用日期为估计"), f"{cells.estimated_n:,}"),
