@@ -120,6 +120,11 @@ def test_json_lines_in_several_encodings(tmp_path: Path) -> None:
     assert (rows[2]["_bad"], rows[2]["_line"]) == ("row:undecodable", r'{"id": 3, "v": "\xff"}')
 
 
+def test_a_name_that_cannot_be_decoded_is_a_name_with_its_bytes(tmp_path: Path) -> None:
+    rows = raw(tmp_path / "a.csv", b"id,\xff\xfe,v\n1,2,3\n", encoding=["utf-8", "gb18030"])
+    assert rows == [{"id": "1", r"\xff\xfe": "2", "v": "3"}]
+
+
 def test_a_file_in_none_of_the_encodings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="none of its 2 lines is in utf-8, ascii"):
         raw(tmp_path / "a.csv", b"\xff,\xfe\n\xff,\xfe\n", encoding=["utf-8", "ascii"])

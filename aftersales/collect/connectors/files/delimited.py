@@ -39,7 +39,8 @@ def load_delimited(
     delimiter = source.delimiter or ("\t" if file.format == "tsv" else ",")
     path = utf8_copy(file, source, scratch)
     with _open(path) as stream:
-        header, skipped = delimited_header(stream, source, delimiter, file.name)
+        cells, skipped = delimited_header(stream, source, delimiter, file.name)
+    header = [cell.replace(UNDECODABLE, "") for cell in cells]
     if not header:
         raise empty(file.name)
     if len(header) < 2 and not source.delimiter:
