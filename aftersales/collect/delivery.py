@@ -71,6 +71,21 @@ class Load:
     loaded_at: dt.datetime
     checks: Mapping[str, TableChecks]
 
+    def ledger(self, table: str, place: int) -> Delivery:
+        """The ledger of a table before its rows are counted."""
+        return Delivery(
+            self.source.name,
+            table,
+            self.file.name,
+            self.file.sha256,
+            self.mapping_hash,
+            self.file.bytes,
+            self.file.encoding,
+            place,
+            loaded_at=self.loaded_at,
+            ingest_run_id=self.run_id,
+        )
+
 
 def commit_facts(load: Load) -> dict[str, str]:
     """What every commit of this load says of itself."""

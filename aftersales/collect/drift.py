@@ -100,20 +100,7 @@ def refused_ledgers(load: Load, connection: duckdb.DuckDBPyConnection, found: Fi
         return []
     (rows,) = connection.execute("select count(*) from raw").fetchone() or (0,)
     return [
-        Delivery(
-            load.source.name,
-            name,
-            load.file.name,
-            load.file.sha256,
-            load.mapping_hash,
-            load.file.bytes,
-            load.file.encoding,
-            place,
-            left_out=rows,
-            refused=why,
-            loaded_at=load.loaded_at,
-            ingest_run_id=load.run_id,
-        )
+        replace(load.ledger(name, place), left_out=rows, refused=why)
         for place, (name, why) in enumerate(found.refused.items(), start=len(found.tables))
     ]
 
@@ -373,6 +360,9 @@ def _stand_ins(
 ) -> dict[str, str]:
     """For each missing column the one of the file that most likely took its place; none is given twice."""
     scores: dict[tuple[str, str], float] = {}
+    if gaps and unread:
+        sample = f"select * from raw where _bad is null limit {SAMPLE_ROWS}"
+        connection.execute(f"create or replace temp table sampled_rows as {sample}")
     for column, use in gaps:
         names = {name: _names_likeness(column, use, name) for name in unread}
         nearest = sorted(unread, key=lambda name: (name in fresh, names[name]), reverse=True)[:10]
@@ -424,8 +414,7 @@ def _values(load: Load, connection: duckdb.DuckDBPyConnection, use: Use, name: s
     always = ColumnSpec.model_validate({"value": "2000-01-01"})
     mapping = TableMapping(columns={"known_at": always, use.place: use.spec.model_copy(update=alone)})
     keyed = table.model_copy(update={"key": use.place, "key_from": [], "clock": use.place})
-    sample = f"(select * from raw where _bad is null limit {SAMPLE_ROWS})"
-    typed = typed_query(load.source, use.table, keyed, mapping, load.code_lists, sample)
+    typed = typed_query(load.source, use.table, keyed, mapping, load.code_lists, "sampled_rows")
     is_id = column.type == "id"
     value = f"{quoted(use.place)}::varchar"
     shown = _shape(value) if is_id else value

@@ -11,6 +11,7 @@ What the steps after this one read:
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -55,23 +56,14 @@ def stage_table(
     everything = read
     if mapping.split is None and (mapping.is_selective or name != load.source.primary):
         (everything,) = one_row(connection, "select count(*) from raw")
-    return Delivery(
-        load.source.name,
-        name,
-        load.file.name,
-        load.file.sha256,
-        load.mapping_hash,
-        load.file.bytes,
-        load.file.encoding,
-        list(load.source.tables).index(name),
+    return replace(
+        load.ledger(name, list(load.source.tables).index(name)),
         rows_read=read,
         rejected=rejected,
         duplicate=duplicate,
         left_out=everything - read,
         values_set_aside=int(set_aside),
         newest_known_at=_instant(newest_us),
-        loaded_at=load.loaded_at,
-        ingest_run_id=load.run_id,
     )
 
 
