@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
+import yaml
+from conftest import TestWorkspace, csv_text
 
 from aftersales.lake.store import ARROW_TYPES
 from aftersales.model.errors import SchemaError
@@ -83,3 +87,27 @@ def test_the_description_has_every_column_once_in_both_languages() -> None:
     ]
     assert [(row["table"], row["column"]) for row in describe_tables()] == expected
     assert next(row["title"] for row in describe_tables("zh") if row["column"] == "batch") == "批次"
+
+
+SAMPLES = {"id": "1", "cat": "a", "str": "b", "text": "c", "int": "1", "num": "1.5", "bool": "true",
+           "day": "2024-02-29", "ts": "2024-02-29 12:00:00"}  # fmt: skip
+
+
+def test_every_table_can_be_fed_in_every_column_read_and_looked_back_at(workspace: TestWorkspace) -> None:
+    tables = canonical_tables()
+    specs = {
+        name: {c: {"value": spec.allowed[0]} if spec.allowed else spec.type for c, spec in table.columns.items()}
+        for name, table in tables.items()
+    }
+    feeds = {name: {"columns": {"known_at": "known", **columns}} for name, columns in specs.items()}
+    mapping = {"owner": "test", "files": "data/raw/*", "tables": feeds}
+    workspace.file("a.csv", csv_text([*SAMPLES, "known"], [[*SAMPLES.values(), "2024-03-01"]]))
+
+    for delivery in workspace.ingest(workspace.source(yaml.safe_dump(mapping, sort_keys=False))):
+        assert (delivery.accepted, delivery.rejected, delivery.values_set_aside) == (1, 0, 0), delivery.table
+    moments = (None, dt.datetime(2024, 2, 1, tzinfo=dt.UTC), dt.datetime(2024, 4, 1, tzinfo=dt.UTC))
+    now, before, after = (workspace.snapshot(as_of) for as_of in moments)
+    for name, table in tables.items():
+        assert [snapshot.table(name).count().execute() for snapshot in (now, before, after)] == [1, 0, 1], name
+        (held,) = now.table(name).select(*table.columns).to_pyarrow().to_pylist()
+        assert [column for column, value in held.items() if value is None] == [], name
