@@ -58,7 +58,7 @@ LEDGER: dict[tuple[str, str], tuple[int, int, int, int, int, int]] = {
     ("ssd_failures", "repair"): (18_387, 18_387, 0, 0, 0, 0),
     ("ssd_failures", "unit"): (18_387, 18_387, 0, 0, 0, 0),
     ("ssd_failures", "product"): (18_387, 11, 0, 18_376, 0, 0),
-    ("jd_phone_reviews", "review"): (4_722, 4_722, 0, 0, 0, 0),
+    ("jd_phone_reviews", "review"): (4_722, 4_722, 0, 0, 0, 4_722),
     ("jd_phone_reviews", "product"): (4_722, 11, 0, 4_711, 0, 0),
     ("jd_phone_reviews_mixed", "review"): (1_885, 1_817, 40, 28, 0, 0),
     ("jd_phone_reviews_mixed", "product"): (1_845, 3, 0, 1_842, 40, 0),
@@ -90,6 +90,7 @@ REASONS: dict[tuple[str, str, str], dict[str, int]] = {
     ("maintenance_workorders", "repair", "row"): {"x_work_centre:unknown_value": 1},
     ("maude_events", "complaint", "value"): {"severity:unknown_value": 1},
     ("maude_events", "product", "duplicate"): {"key:repeated_with_other_content": 72},
+    ("jd_phone_reviews", "review", "value"): {"author_key:destroyed_by_excel": 4_722},
     ("jd_phone_reviews_mixed", "review", "row"): {
         "row:undecodable": 13,
         "row:repeated_header": 1,

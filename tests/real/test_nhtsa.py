@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+import pandas as pd
 import pytest
 
 from aftersales.collect.ingest import ingest_source
@@ -25,6 +26,11 @@ KIA_AS_OF = instant(2017, 12, 31)
 @pytest.fixture(scope="module")
 def kia(sets: Sets) -> Loaded:
     return sets("kia")
+
+
+@pytest.fixture(scope="module")
+def narratives(kia: Loaded) -> pd.DataFrame:
+    return kia.snapshot.table("complaint").select("complaint_id", "product_id", "received_at", "description").execute()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +123,7 @@ def test_safety_and_severity_follow_crash_fire_injuries_and_deaths(
         "critical" if row["NumberOfDeaths"] != "0" else "high" if row["NumberOfInjured"] != "0" else "low"
         for row in last.values()
     )
-    found = kia.snapshot.table("complaint").execute()
+    found = kia.snapshot.table("complaint").select("complaint_id", "safety_flag", "severity").execute()
     assert set(found[found["safety_flag"]]["complaint_id"]) == flagged
     assert Counter(found["severity"]) == harm
 
@@ -214,8 +220,10 @@ def test_recall_17v224_names_the_models_whose_complaints_jump(kia: Loaded) -> No
 # ------------------------------------------------------------------------------------------- what the narratives say
 
 
-def test_an_issue_without_a_recall_is_in_the_labels_and_in_the_narratives(kia: Loaded) -> None:
-    complaints = kia.snapshot.table("complaint").execute().set_index("complaint_id")
+def test_an_issue_without_a_recall_is_in_the_labels_and_in_the_narratives(
+    kia: Loaded, narratives: pd.DataFrame
+) -> None:
+    complaints = narratives.set_index("complaint_id")
     sorento = complaints[complaints["product_id"] == "KIA/SORENTO/2011"]
     tags = kia.snapshot.table("tag").execute()
     structure = set(tags[(tags["source_table"] == "complaint") & tags["tag"].str.contains("STRUCTURE")]["source_id"])
@@ -225,19 +233,19 @@ def test_an_issue_without_a_recall_is_in_the_labels_and_in_the_narratives(kia: L
     assert years[[2015, 2016]].sum() > years.drop([2015, 2016]).sum()
 
 
-def test_shattered_sunroofs_are_found_in_the_text_only(kia: Loaded) -> None:
-    complaints = kia.snapshot.table("complaint").execute()
-    text = complaints["description"].fillna("")
+def test_shattered_sunroofs_are_found_in_the_text_only(narratives: pd.DataFrame) -> None:
+    text = narratives["description"].fillna("")
     broken = text.str.contains("sunroof|sun roof|panoram", case=False) & text.str.contains("explod|shatter", case=False)
-    models = complaints[broken]["product_id"].str.split("/").str[1].value_counts()
+    models = narratives[broken]["product_id"].str.split("/").str[1].value_counts()
     assert (broken.sum(), models[["SORENTO", "OPTIMA", "SPORTAGE"]].tolist()) == (157, [76, 44, 17])
 
 
-def test_no_narrative_has_a_telephone_number_any_more(kia: Loaded, raw_complaints: list[dict[str, str]]) -> None:
+def test_no_narrative_has_a_telephone_number_any_more(
+    kia: Loaded, narratives: pd.DataFrame, raw_complaints: list[dict[str, str]]
+) -> None:
     plain = re.compile(r"\d{3}-\d{3}-\d{4}")
     before = [row["Summary"] for row in raw_complaints if plain.search(row["Summary"])]
     assert sum(bool(re.search(rf"\b{plain.pattern}\b", text)) for text in before) == 46
     assert len(before) == 48  # two more are written 1800-333-4542
-    texts = kia.snapshot.table("complaint").description.execute()
-    assert not texts.fillna("").str.contains(plain).any()
+    assert not narratives["description"].fillna("").str.contains(plain).any()
     assert not kia.snapshot.table("quarantine").raw.execute().str.contains(plain).any()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pandas as pd
 import pytest
 
@@ -145,10 +143,14 @@ def test_return_invoices_name_a_product_and_quantities_name_two_reversals(lines:
 
 
 def test_a_product_keeps_the_description_it_had_last(shop: Loaded, raw_lines: list[dict[str, str]]) -> None:
-    last: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    last: dict[str, str] = {}
+    newest: dict[str, set[str]] = {}
     for row in raw_lines:
-        last[row["StockCode"].upper()].append((row["InvoiceDate"], row["Description"].strip()))
-    newest = {code: {text for moment, text in rows if moment == max(rows)[0]} for code, rows in last.items()}
+        code, moment = row["StockCode"].upper(), row["InvoiceDate"]
+        if moment > last.get(code, ""):
+            last[code], newest[code] = moment, set()
+        if moment == last[code]:
+            newest[code].add(row["Description"].strip())
     found = frame(shop, "product", "product_id", "description").fillna("")
     assert len(found) == len(newest) == 3_958
     for code, text in zip(found["product_id"], found["description"], strict=True):
