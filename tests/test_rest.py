@@ -137,6 +137,14 @@ def test_a_cursor_in_the_body_is_followed_to_its_end(
     assert ids(lines(workspace, desk(workspace, server, page=page))) == [0, 1, 2, 3]
 
 
+def test_parameters_are_added_to_those_of_the_address(
+    workspace: TestWorkspace, server: Server, clock: FakeClock
+) -> None:
+    server(lambda request: Reply({"tickets": [item(1)]}))
+    lines(workspace, desk(workspace, server, url=f"{server.url}/tickets?view=全部", parameters={"size": 2}))
+    assert server.requests[0].parameters == {"view": "全部", "size": "2"}
+
+
 def test_one_read_for_each_set_of_parameters(workspace: TestWorkspace, server: Server, clock: FakeClock) -> None:
     server(lambda request: Reply({"tickets": [item(int(request.parameters["year"]))]}))
     found = lines(

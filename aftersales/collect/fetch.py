@@ -10,7 +10,7 @@ from pathlib import Path
 from aftersales.collect.channels import LANDING_FORMATS
 from aftersales.collect.connectors import connector
 from aftersales.collect.connectors.files import matching_files
-from aftersales.collect.landing import RECEIPT, Cursor, Landing, Receipt, landed
+from aftersales.collect.landing import RECEIPT, Cursor, Landing, Receipt, landed, read_receipt
 from aftersales.collect.mapping import Source
 from aftersales.collect.watermark import move_watermark, read_watermark
 from aftersales.lake.engine import literal
@@ -75,12 +75,13 @@ def _unloaded(workspace: Workspace, store: Store, source: Source) -> Iterator[Pa
     mapping_hash = source.fingerprint(workspace)
     watermark = read_watermark(store, source.name)
     reached = watermark.receipt if watermark and watermark.stream == source.stream else ""
-    for name, path, receipt in landed(landing_folder(workspace, source), LANDING_FORMATS[source.connector]):
+    for name, path, paper in landed(landing_folder(workspace, source), LANDING_FORMATS[source.connector]):
+        receipt = read_receipt(paper) if paper is not None and name > reached else None
         if path is not None and mapping_hash not in loaded.get(path.name, ()):
             yield path
         elif path is None and receipt is not None and receipt.file and receipt.file not in loaded:
             raise _gone(source, receipt)
-        if receipt is not None and receipt.stream == source.stream and name > reached:
+        if receipt is not None and receipt.stream == source.stream:
             move_watermark(store, source.name, receipt, dt.datetime.now(dt.UTC))
 
 

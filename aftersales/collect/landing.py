@@ -263,12 +263,12 @@ def read_receipt(path: Path) -> Receipt | None:
         return None
 
 
-def landed(folder: Path, ending: str) -> list[tuple[str, Path | None, Receipt | None]]:
-    """What lies in a landing folder, oldest first: name, the data file if any, the receipt if any."""
+def landed(folder: Path, ending: str) -> list[tuple[str, Path | None, Path | None]]:
+    """What lies in a landing folder, oldest first: name, the data file if any, its receipt if any."""
     if not folder.is_dir():
         return []
     files = {path.name.removesuffix(f".{ending}"): path for path in folder.glob(f"*.{ending}")}
-    receipts = {path.name.removesuffix(RECEIPT): read_receipt(path) for path in folder.glob(f"*{RECEIPT}")}
+    receipts = {path.name.removesuffix(RECEIPT): path for path in folder.glob(f"*{RECEIPT}")}
     return [(name, files.get(name), receipts.get(name)) for name in sorted({*files, *receipts})]
 
 

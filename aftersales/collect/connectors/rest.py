@@ -7,18 +7,17 @@ the whole read counts, and a list that changed while it was read is read again.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from aftersales.collect.channels import Paging, RestSettings, Since, duration
+from aftersales.collect.channels import Paging, RestSettings
 from aftersales.collect.connectors import SAMPLE_ROWS, Probed
+from aftersales.collect.connectors.rest_cursor import Reached, since_value
 from aftersales.collect.connectors.web import SYSTEM_CLOCK, Answer, Clock, Web
 from aftersales.collect.landing import Cursor, Fetched, Landing
 from aftersales.collect.mapping import Source
@@ -28,8 +27,6 @@ from aftersales.model.settings import Workspace
 PAGES_AT_MOST = 1_000_000
 READS_AT_MOST = 3
 """A list that changes while it is read is read so many times; then it is refused."""
-
-_JSON_DATE = re.compile(r"^/Date\((-?\d{1,15})([+-]\d{4})?\)/$")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def fetch(
         Not reachable, refused, throttled for too long, going round in circles, or changing all the time.
     """
     settings = _settings(source)
-    reached = _Reached(settings, since, clock.now())
+    reached = Reached(settings, since, clock.now())
     with Web(settings, f"source {source.name}", clock) as web:
         for parameters in settings.each or [{}]:
             read = _Read(web, settings, f"source {source.name}", {**settings.parameters, **parameters}, since)
@@ -61,7 +58,7 @@ def fetch(
                     reached.see(item)
                 if page.items:
                     landing.add_records(page.items)
-                landing.reached(reached.after(page))
+                landing.reached(reached.after_page(page.cursor))
     return landing.finish(reached.cursor)
 
 
@@ -276,9 +273,6 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-# ------------------------------------------------------------------------------------------------- the watermark
-
-
 def _first_parameters(settings: RestSettings, since: Cursor | None) -> dict[str, Any]:
     """Parameters of the first request: size of a page, and where to start."""
     page, ask = settings.page, settings.since
@@ -292,74 +286,9 @@ def _first_parameters(settings: RestSettings, since: Cursor | None) -> dict[str,
     if ask is None:
         return given
     if since is not None:
-        return {**given, ask.parameter: _asked(ask, since["since"], settings.overlap)}
+        return {**given, ask.parameter: since_value(ask, since["since"], settings.overlap)}
     return {**given, ask.parameter: ask.first} if ask.first is not None else given
 
 
 def _since_parameter(settings: RestSettings) -> str:
     return settings.since.parameter if settings.since else ""
-
-
-def _asked(since: Since, reached: str, overlap: str) -> str | int:
-    """The watermark minus the overlap, as the service wants it."""
-    if since.format == "text":
-        return reached
-    moment = dt.datetime.fromisoformat(reached) - duration(overlap)
-    written: dict[str, str | int] = {
-        "iso": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "date": moment.strftime("%Y-%m-%d"),
-        "epoch_s": int(moment.timestamp()),
-        "epoch_ms": int(moment.timestamp() * 1000),
-    }
-    return written[since.format]
-
-
-class _Reached:
-    """The newest time seen, or the service's own cursor."""
-
-    def __init__(self, settings: RestSettings, since: Cursor | None, now: dt.datetime) -> None:
-        self._settings, self._now = settings, now
-        self.cursor: Cursor | None = since
-
-    def see(self, item: Mapping[str, Any]) -> None:
-        """Take the item's time into account; one in the future counts as now, or nothing would be read until then."""
-        since = self._settings.since
-        if since is None or since.path is None:
-            return
-        value = item.get(since.path)
-        held = None if self.cursor is None else self.cursor.get("since")
-        if since.format == "text":
-            if value is not None and (held is None or _in_order(held) < _in_order(str(value))):
-                self.cursor = {"since": str(value)}
-        elif moment := _moment(value):
-            newest = min(moment, self._now)
-            if held is None or dt.datetime.fromisoformat(held) < newest:
-                self.cursor = {"since": newest.isoformat()}
-
-    def after(self, page: _Page) -> Cursor | None:
-        """The cursor that holds after this page, where each page counts for itself."""
-        if self._settings.page is None or not self._settings.page.resume or page.cursor is None:
-            return None
-        self.cursor = {"resume": page.cursor}
-        return self.cursor
-
-
-def _in_order(text: str) -> tuple[int, str]:
-    """Numbers by size, other texts by their letters."""
-    return (len(text.lstrip("0")), text.lstrip("0")) if text.isdigit() else (1 << 30, text)
-
-
-def _moment(value: Any) -> dt.datetime | None:
-    """An instant from ISO text, seconds or milliseconds since 1970, or `/Date(...)/`; None from anything else."""
-    try:
-        if isinstance(value, str) and (found := _JSON_DATE.match(value)):
-            value = int(found[1])
-        elif isinstance(value, str) and not value.isdigit():
-            moment = dt.datetime.fromisoformat(value)
-            return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            return dt.datetime.fromtimestamp(number / 1000 if abs(number) > 1e11 else number, dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None

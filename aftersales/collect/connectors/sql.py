@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import decimal
 import difflib
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +25,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from aftersales.collect.channels import SqlSettings, duration
+from aftersales.collect.channels import SqlSettings
 from aftersales.collect.connectors import SAMPLE_ROWS, Probed
+from aftersales.collect.connectors.sql_cursor import newest_cursor, start_value
 from aftersales.collect.credentials import secret_value, without_secrets
 from aftersales.collect.landing import Cursor, Fetched, Landing
 from aftersales.collect.mapping import Source
@@ -47,8 +46,6 @@ _POSTGRESQL: dict[int, pa.DataType] = {
 _NUMERIC, _TIMES = 1700, (1082, 1114, 1184)
 _AS_TEXT = (114, 3802, 2950, 1700, 1083, 1266, 1186, 600, 142)
 """json, jsonb, uuid, numeric, time, timetz, interval, point, xml: taken as the server writes them."""
-
-CURSOR_TYPES = {"instant": dt.datetime.fromisoformat, "day": dt.date.fromisoformat, "number": decimal.Decimal}
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,9 @@ class _Stream:
             return wanted
         cursor = self.selected.c[self.settings.cursor]
         if since is not None:
-            wanted = wanted.where(sa.or_(cursor >= _start(since, self.settings, self.where), cursor.is_(None)))
+            wanted = wanted.where(
+                sa.or_(cursor >= start_value(since, self.settings.overlap, self.where), cursor.is_(None))
+            )
         return wanted.order_by(cursor)
 
 
@@ -104,7 +103,7 @@ def fetch(source: Source, workspace: Workspace, since: Cursor | None, landing: L
         for rows in _partitions(stream, since):
             landing.add_batch(_batch(rows, stream.schema))
             if place is not None:
-                newest = _newest(newest, [row[place] for row in rows], stream.counts_up)
+                newest = newest_cursor(newest, [row[place] for row in rows], stream.counts_up)
             landing.reached(newest)
     return landing.finish(newest)
 
@@ -358,74 +357,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         return "".join(chr(byte) if 32 <= byte < 127 and byte != 92 else f"\\x{byte:02X}" for byte in bytes(value))
     return str(value)
-
-
-# -------------------------------------------------------------------------------------------------- the cursor
-
-
-def _newest(newest: Cursor | None, values: Sequence[Any], counts_up: bool) -> Cursor | None:
-    """The cursor after rows in its order whose cursor column holds `values`."""
-    now = dt.datetime.now(dt.UTC)
-    last: Any = next((value for value in reversed(values) if value is not None and not _is_future(value, now)), None)
-    if last is None:
-        return newest
-    value: Any = decimal.Decimal(last) if counts_up else last
-    kind = (
-        "instant" if isinstance(value, dt.datetime) else "day" if isinstance(value, dt.date)
-        else "number" if isinstance(value, int | float | decimal.Decimal) else "text"
-    )  # fmt: skip
-    reached = {"kind": kind, "value": str(value) if kind in ("number", "text") else value.isoformat()}
-    if newest is not None and newest.get("kind") == kind and _value(newest) >= _value(reached):
-        return newest
-    return reached
-
-
-def _is_future(value: Any, now: dt.datetime) -> bool:
-    """Whether a time lies ahead on every clock: as a watermark it would hide all that comes until then."""
-    if isinstance(value, str):
-        try:
-            value = dt.datetime.fromisoformat(value)
-        except ValueError:
-            return False
-    if isinstance(value, dt.datetime):
-        local = (now + dt.timedelta(hours=14)).replace(tzinfo=None)
-        return value > now + dt.timedelta(minutes=1) if value.tzinfo else value > local
-    return isinstance(value, dt.date) and value > (now + dt.timedelta(hours=14)).date()
-
-
-def _value(cursor: Cursor) -> Any:
-    return CURSOR_TYPES.get(cursor["kind"], str)(cursor["value"])  # type: ignore[operator]
-
-
-def _start(since: Cursor, settings: SqlSettings, where: str) -> Any:
-    """Where the next fetch starts: the watermark minus the overlap."""
-    value, overlap = _value(since), settings.overlap
-    if since["kind"] == "number":
-        number = value - (overlap if isinstance(overlap, int) else 0)
-        return int(number) if number == number.to_integral_value() else number
-    if isinstance(overlap, str) and since["kind"] == "instant":
-        return value - duration(overlap)
-    if isinstance(overlap, str) and since["kind"] == "day":
-        return value - dt.timedelta(days=math.ceil(duration(overlap) / dt.timedelta(days=1)))
-    if isinstance(overlap, str) and since["kind"] == "text":
-        return _earlier(value, overlap, where)
-    return value
-
-
-def _earlier(text: str, overlap: str, where: str) -> str:
-    """A time kept as text, earlier by `overlap`, written as it was."""
-    try:
-        moment = dt.datetime.fromisoformat(text) - duration(overlap)
-    except ValueError:
-        raise SourceError(
-            where,
-            f"the cursor column holds texts that are no times: '{overlap}' cannot be taken off",
-            rows="nothing was fetched",
-            fix="leave 'overlap' out, or take a cursor column that holds times or numbers",
-        ) from None
-    if len(text) == 10:
-        return moment.date().isoformat()
-    fraction = re.search(r"\.(\d+)", text)
-    timespec = "seconds" if not fraction else "milliseconds" if len(fraction[1]) == 3 else "microseconds"
-    written = moment.isoformat(sep=text[10], timespec=timespec)
-    return written.replace("+00:00", "Z") if text.endswith("Z") else written

@@ -109,7 +109,8 @@ class Web:
             self._check_host(url)
             self._wait_for_turn()
             try:
-                with self._client.stream("GET", url, params=parameters or None, headers=self._token) as response:
+                asked = httpx.URL(url).copy_merge_params(parameters)  # what the address asks for stays
+                with self._client.stream("GET", asked, headers=self._token) as response:
                     if response.has_redirect_location:
                         url, parameters = str(response.url.join(response.headers["location"])), {}
                         continue
