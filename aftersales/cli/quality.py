@@ -101,6 +101,35 @@ def quality(
         print_rows(records(found["volume"]), ["source", "period", "rows", "expected", "low", "high", "state"])
 
 
+@app.command()
+def quarantine(
+    source: SourceArgument = None,
+    reason: Annotated[str, typer.Option(help="Only with this reason, or one of this column.")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many entries.", min=1)] = 50,
+    released: Annotated[bool, typer.Option("--released", help="Those that came through later.")] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Rows and values that were set aside: the file and row, every reason, the raw row.
+
+    Example: aftersales quarantine hotline --reason closed_at --limit 10
+    """
+    from aftersales.collect.ledger import quarantine as entries
+    from aftersales.collect.mapping import catalogue
+
+    place = open_workspace(workspace)
+    check_source(source, catalogue(place))
+    with pinned_lake(place) as (snapshot, _):
+        found = entries(snapshot, source, reason=reason or None, limit=limit, released=released)
+    if json_:
+        print_json(records(found))
+        return
+    shown = {"source_file": "file", "source_row": "row", "table": "table", "kind": "kind", "reasons": "reasons"}
+    shown |= {"outcome": "outcome", "released_at": "released"} if released else {"raw": "raw"}
+    rows = [{**row, "reasons": ", ".join(row["reasons"]), "raw": (row["raw"] or "")[:200]} for row in records(found)]
+    print_rows(rows, shown)
+
+
 @codes_app.command("list")
 def codes_list(
     source: SourceArgument = None,

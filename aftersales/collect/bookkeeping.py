@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from aftersales.collect.delivery import Delivery, Load, commit_facts
+from aftersales.collect.delivery import Delivery, Load, commit_facts, delivery_of
 from aftersales.collect.privacy import protected_raw
 from aftersales.collect.staging import one_row
 from aftersales.lake.commits import Changes, appended, data_files
@@ -38,14 +38,10 @@ def known_deliveries(load: Load) -> list[Delivery]:
         f"sha256 = {literal(load.file.sha256)} and source = {literal(load.source.name)} "
         f"and mapping_hash = {literal(load.mapping_hash)}",
     ).to_pylist()
-    by_table = {row["table"]: row for row in rows}
+    by_table = {row["table"]: row for row in sorted(rows, key=lambda row: row["loaded_at"])}
     if set(by_table) != set(load.source.tables):
         return []
-    told = [
-        {name: value for name, value in by_table[table].items() if value is not None} for table in load.source.tables
-    ]
-    names = set(Delivery.__dataclass_fields__)  # an older ledger lacks some of them
-    return [Delivery(**{name: row[name] for name in names & set(row)}, skipped=True) for row in told]
+    return [delivery_of(by_table[table], skipped=True) for table in load.source.tables]
 
 
 def write_quarantine(load: Load, connection: duckdb.DuckDBPyConnection, name: str) -> None:

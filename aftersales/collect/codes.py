@@ -23,7 +23,7 @@ import pandas as pd
 from rapidfuzz import fuzz
 
 from aftersales.collect.mapping import ColumnSpec, Source, folded, read_code_list
-from aftersales.collect.quality import by_column, newest_run
+from aftersales.collect.quality import by_column, facts
 from aftersales.lake.store import Snapshot
 from aftersales.model.errors import ParameterError, known_names
 from aftersales.model.settings import Workspace
@@ -31,6 +31,8 @@ from aftersales.model.settings import Workspace
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 ENOUGH_LIKE, ENOUGH_LIKE_HAN = 72.0, 55.0
 """Least likeness (0..100) worth showing. A Chinese word has two to six characters, each of which weighs more."""
+
+_RUN = ["source", "table", "sha256", "ingest_run_id"]
 
 UNMAPPED_COLUMNS = (
     "source", "table", "column", "map", "otherwise", "value", "rows", "first_seen", "last_seen", "suggestion",
@@ -63,7 +65,10 @@ def unmapped(
     last_seen, suggestion (a target value, or empty), score (0..100, likeness of the words) and because (the known word
     it resembles).
     """
-    rows = newest_run(snapshot.connection.execute(snapshot.versions_of("unmapped")))
+    rows = snapshot.connection.execute(snapshot.versions_of("unmapped"))
+    measured = facts(snapshot)  # a file that lacks nothing any more has no row in `unmapped`
+    newest = measured[_RUN].drop_duplicates() if len(measured) else measured
+    rows = rows.merge(newest, on=_RUN) if len(rows) else rows
     rows = rows[rows["source"] == source] if source else rows
     if rows.empty:
         return pd.DataFrame(columns=list(UNMAPPED_COLUMNS))

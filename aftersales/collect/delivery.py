@@ -54,7 +54,14 @@ class Delivery:
 
     @property
     def delivery_id(self) -> str:
-        return f"{self.source}/{self.table}/{self.sha256[:32]}/{self.mapping_hash}"
+        replayed = f"/{self.replay_run_id}" if self.replay_run_id else ""
+        return f"{self.source}/{self.table}/{self.sha256[:32]}/{self.mapping_hash}{replayed}"
+
+
+def delivery_of(row: Mapping[str, Any], *, skipped: bool = False) -> Delivery:
+    """A row of the table `delivery`; columns it has been given since are at their defaults in older rows."""
+    names = [name for name in Delivery.__dataclass_fields__ if row.get(name) is not None]
+    return Delivery(**{name: row[name] for name in names}, skipped=skipped)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,10 @@ SYSTEM_TABLES: Mapping[str, pa.Schema] = {
         ("loaded_at", ARROW_TYPES["ts"]), ("seconds", pa.float64()), ("ingest_run_id", pa.string()),
         ("replay_run_id", pa.string()),
     ]),
-    # what was set aside and came through later, once the mapping was mended: one row per quarantined row
+    # entries of the quarantine that a replay closed, and what became of their rows: `rows` of the ledger
     "release": pa.schema([
         ("release_id", pa.string()), ("quarantine_id", pa.string()), ("kind", pa.string()), ("outcome", pa.string()),
+        ("rows", pa.int64()),
         ("source", pa.string()), ("table", pa.string()), ("source_file", pa.string()), ("source_row", pa.int64()),
         ("sha256", pa.string()), ("mapping_hash", pa.string()), ("loaded_at", ARROW_TYPES["ts"]),
         ("ingest_run_id", pa.string()),
