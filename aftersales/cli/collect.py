@@ -38,20 +38,27 @@ def ingest(
     files: Annotated[
         str | None, typer.Option("--files", help="Glob that replaces the one in the YAML (one source only).")
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Map the rows of the quarantine again; the files are not needed.")
+    ] = False,
     workspace: WorkspaceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Load what the sources delivered; the same file again changes nothing.
 
     Example: aftersales ingest hotline
+    Example: aftersales ingest --replay repairs
     Example: aftersales ingest data/sources/examples/nhtsa_complaints.yml --files 'downloads/*.csv.gz'
     """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from aftersales.collect.ingest import ingest_source
+    from aftersales.collect.replay import replay_source
 
     place = open_workspace(workspace)
     wanted = _wanted_sources(place, sources or [])
+    if files and replay:
+        raise ParameterError("--files", "goes without --replay, which reads no file", fix="leave one of them out")
     if files and len(wanted) != 1:
         raise ParameterError("--files", f"goes with one source, {len(wanted)} were named", fix="name one source")
     records: list[dict[str, Any]] = []
@@ -65,7 +72,8 @@ def ingest(
 
         for source in wanted:
             progress.update(task, description=source.name)
-            for deliveries in ingest_source(place, source, files=files, report=told):
+            loads = ingest_source(place, source, files=files, report=told)
+            for deliveries in replay_source(place, source) if replay else loads:
                 records += [delivery.record() for delivery in deliveries]
             progress.advance(task)
     refused = [record for record in records if record["refused"]]
@@ -259,7 +267,11 @@ def tables(
 
 
 @app.command()
-def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
+def check(
+    quality: Annotated[bool, typer.Option("--quality", help="Also judge the rows that are loaded.")] = False,
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Read every YAML, reach every source and read every file that is not loaded yet; nothing is loaded.
 
     A remote source is connected to, logged in to and looked at (one page, row or message); the columns of its mapping
@@ -267,6 +279,8 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
 
     Example: aftersales check
     """
+    from aftersales.cli.quality import quality_problems
+    from aftersales.collect.checks import table_checks
     from aftersales.collect.drift import foreseen
     from aftersales.collect.mapping import read_source
     from aftersales.collect.reach import reach
@@ -304,10 +318,14 @@ def check(workspace: WorkspaceOption = None, json_: JsonOption = False) -> None:
     for path in sorted(place.sources.glob("*.yml")):
         attempt(f"source {path.stem}", lambda path=path: look(path))
     stopped = sum(row["consequence"] == "refused" for row in drift)
+    attempt("checks of tables", lambda: table_checks(place))
     attempt("metric dictionary", metrics)
     attempt("roles", lambda: check_policy(place))
     for page in page_names(place):
         attempt(f"page {page}", lambda page=page: read_sidecar(place, page))
+    if quality:
+        checked.append("quality")
+        problems += quality_problems(place)
     if json_:
         print_json({"checked": checked, "problems": problems, "drift": drift, "sources": sources})
     else:

@@ -18,7 +18,7 @@ from aftersales.cli.console import (
     print_rows,
 )
 from aftersales.model.errors import ParameterError, known_names
-from aftersales.model.settings import open_workspace
+from aftersales.model.settings import Workspace, open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +99,28 @@ def quality(
     out.print(f"\nvolume of the last {weeks} weeks: {len(found['volume']):,} implausible days")
     if len(found["volume"]):
         print_rows(records(found["volume"]), ["source", "period", "rows", "expected", "low", "high", "state"])
+
+
+def quality_problems(place: Workspace) -> list[str]:
+    """What is wrong with the rows in the lake: scores below their gate, and checks that surely fail."""
+    from aftersales.collect.checks import check_results, table_checks
+    from aftersales.collect.quality import TITLES, scores
+    from aftersales.measure.gates import percent
+
+    with pinned_lake(place) as (snapshot, _):
+        judged, found = scores(snapshot), check_results(snapshot, table_checks(place))
+    low, failing = judged[judged["state"] == "below_gate"], found[found["state"] == "failing"]
+    return [
+        f"quality of {row['source']}: {TITLES[row['dimension']][0]} {percent(row['score'], row['gate'])} < "
+        f"{row['gate']:.0%}\n  rows : {row['base'] - row['good']:,} of {row['base']:,}, most in {row['weakest']}\n"
+        f"  fix  : aftersales quality {row['source']}".replace("%", " %")
+        for row in low.to_dict("records")
+    ] + [
+        f"check of {row['source']}: {row['table']}.{row['column']} {row['kind']} {row['rule']}: "
+        f"{row['n_failing']:,} of {row['n_checked']:,} rows fail\n  rows : {', '.join(row['examples'])}\n"
+        f"  fix  : mend the source, or the check in {place.settings.folders.quality}/{row['table']}.yml"
+        for row in failing.to_dict("records")
+    ]
 
 
 @app.command()

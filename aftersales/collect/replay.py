@@ -30,8 +30,9 @@ from aftersales.collect.checks import table_checks
 from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query
 from aftersales.collect.connectors.files.received import ReceivedFile
 from aftersales.collect.delivery import Delivery, Load, commit_facts
+from aftersales.collect.fit import Fit, fit
 from aftersales.collect.ledger import Entry, Offered, open_entries
-from aftersales.collect.mapping import Source, TableMapping, read_code_lists
+from aftersales.collect.mapping import FittedMapping, Source, read_code_lists
 from aftersales.collect.privacy import install_privacy, is_pseudonymised
 from aftersales.collect.remeasure import measured_again, values_lacking
 from aftersales.collect.staging import stage_table
@@ -126,8 +127,11 @@ def _replay_file(load: Load, ledgers: Mapping[str, Delivery], entries: list[Entr
         with staging(load.workspace) as connection:
             connection.execute(MACROS)
             install_privacy(connection, load.workspace)
-            _keep_rows(load, connection, entries)
-            for name, mapping in load.source.tables.items():
+            found = fit(load.source, _keep_rows(connection, entries))
+            if not found.tables:
+                raise _nothing_fits(load, found)
+            load = replace(load, source=load.source.model_copy(update={"tables": found.tables}))
+            for name, mapping in found.tables.items():
                 if name not in ledgers:
                     continue
                 offered = _offer(load, connection, name, entries)
@@ -158,24 +162,26 @@ def _replay_file(load: Load, ledgers: Mapping[str, Delivery], entries: list[Entr
     return changed
 
 
-def _keep_rows(load: Load, connection: duckdb.DuckDBPyConnection, entries: list[Entry]) -> None:
-    """Make `kept`: the raw rows of the entries, one per row of the file, with the file's own columns."""
+def _nothing_fits(load: Load, found: Fit) -> SourceError:
+    return SourceError(
+        load.file.name,
+        f"the kept rows cannot fill any table: {'; '.join(found.refused.values())}",
+        rows="they have the columns of the file they came with",
+        fix=f"mend 'from' in {load.source.name}.yml; nothing was changed",
+    )
+
+
+def _keep_rows(connection: duckdb.DuckDBPyConnection, entries: list[Entry]) -> list[str]:
+    """Make `kept`: the raw rows of the entries, one per row of the file; returns the file's own columns."""
     rows: dict[int, dict[str, Any]] = {}
     for entry in entries:
         rows.setdefault(entry.source_row, entry.content())
     columns = list(dict.fromkeys(name for row in rows.values() for name in row if name not in RESERVED))
-    wanted = dict.fromkeys(name for mapping in load.source.tables.values() for name in mapping.raw_columns)
-    if missing := [name for name in wanted if name not in columns]:
-        raise SourceError(
-            load.file.name,
-            f"the kept rows lack {len(missing)} of {len(wanted)} mapped columns: {', '.join(missing)}",
-            rows=f"they have: {', '.join(columns[:20])}",
-            fix=f"mend 'from' in {load.source.name}.yml; nothing was changed",
-        )
     arrays = {name: pa.array([_text(row.get(name)) for row in rows.values()], pa.string()) for name in columns}
     kept = pa.table({"_row": pa.array(rows, pa.int64()), "_bad": pa.nulls(len(rows), pa.string()), **arrays})
     connection.register("kept_rows", kept)
     connection.execute("create or replace temp table kept as select * from kept_rows order by _row")
+    return columns
 
 
 def _text(value: Any) -> str | None:
@@ -205,7 +211,7 @@ def _replay_table(
     load: Load,
     connection: duckdb.DuckDBPyConnection,
     name: str,
-    mapping: TableMapping,
+    mapping: FittedMapping,
     ledger: Delivery,
     offered: Offered,
 ) -> _Outcome:

@@ -145,6 +145,6 @@ def percent(share: float, gate: float) -> str:
     >>> percent(0.71, 0.9), percent(0.8996, 0.9)
     ('71%', '89.9%')
     """
-    if round(share, 2) < gate:
+    if round(share, 2) < gate and abs(gate - share) >= 0.05:
         return f"{share:.0%}"
     return f"{math.floor(share * 1000) / 10:.1f}%"
