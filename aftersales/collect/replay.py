@@ -37,8 +37,9 @@ from aftersales.collect.privacy import install_privacy, is_pseudonymised
 from aftersales.collect.remeasure import measured_again, values_lacking
 from aftersales.collect.staging import stage_table
 from aftersales.collect.typed import MACROS
+from aftersales.lake.commits import Changes, held_rows
 from aftersales.lake.engine import literal, staging
-from aftersales.lake.store import SYSTEM_TABLES, Changes, Store, arrow_schema, held_rows
+from aftersales.lake.store import SYSTEM_TABLES, Store, arrow_schema
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import SITE_PREFIX, canonical_table
