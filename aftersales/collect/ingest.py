@@ -26,6 +26,7 @@ from aftersales.collect.bookkeeping import (
 from aftersales.collect.checks import expected_columns, table_checks
 from aftersales.collect.comparison import closures_query, compare_with_lake, inserts_query, site_columns
 from aftersales.collect.connectors.files import check_unchanged, examine, load_raw, matching_files, received_files
+from aftersales.collect.connectors.files.fingerprints import Fingerprints
 from aftersales.collect.delivery import Delivery, Load, commit_facts
 from aftersales.collect.drift import fitted, refused_ledgers
 from aftersales.collect.fetch import Report, delivered_files
@@ -77,7 +78,7 @@ def ingest_source(
     mapping_hash = source.fingerprint(workspace)
     fetched = delivered_files(workspace, store, source, report=report)
     paths = matching_files(source, workspace.root) if files else fetched
-    for file in received_files(paths, source, workspace.root):
+    for file in received_files(paths, source, workspace.root, Fingerprints(workspace.cache)):
         load = Load(
             workspace,
             store,

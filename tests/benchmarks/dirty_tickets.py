@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ tables:
 """
 """The source that reads the export; `pandas_ingest.py` follows the same rules."""
 
+SHEET_ROWS = 50_000
 COLUMNS = [
     "Ticket No",
     "created",
@@ -91,8 +93,8 @@ def _text(times: pd.Series) -> pd.Series:
     return times.dt.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def write_tickets(path: Path, rows: int, *, first: int = 0, seed: int = 7) -> None:
-    """Write `rows` rows whose keys start at `first`."""
+def write_tickets(path: Path, rows: int, *, first: int = 0, seed: int = 7, others: Sequence[str] = ()) -> None:
+    """Write `rows` rows whose keys start at `first` as csv, and in the `others` formats."""
     rng = np.random.default_rng(seed)
     unique = rows - rows // 50
 
@@ -147,10 +149,23 @@ def write_tickets(path: Path, rows: int, *, first: int = 0, seed: int = 7) -> No
     again = table.iloc[rng.choice(unique, rows - unique, replace=False)].copy()
     again["updated"] = "2026-01-01 00:00:00"
     again["status"] = "closed"
-    pd.concat([table, again]).sample(frac=1, random_state=seed).to_csv(path, index=False)
+    rows_of_file = pd.concat([table, again]).sample(frac=1, random_state=seed)
+    rows_of_file.to_csv(path, index=False)
+    for kind in others:
+        write_as(rows_of_file, path.with_suffix(f".{kind}"))
+
+
+def write_as(table: pd.DataFrame, path: Path) -> None:
+    """The same rows in another format; a sheet holds the first 50,000."""
+    if path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        table.head(SHEET_ROWS).to_excel(path, index=False, engine="xlsxwriter")
 
 
 if __name__ == "__main__":
     folder, rows = Path(sys.argv[1]), int(sys.argv[2])
-    write_tickets(folder / "first.csv", rows)
+    write_tickets(folder / "first.csv", rows, others=["parquet", "jsonl", "xlsx"])
     write_tickets(folder / "second.csv", rows // 10, first=rows - rows // 20, seed=8)

@@ -47,9 +47,20 @@ def narrow(column: pd.Series) -> pd.Series:
     return column.where(~wide, column[wide].str.translate(WIDE)) if wide.any() else column
 
 
+def read(path: Path) -> pd.DataFrame:
+    """The file as text."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".jsonl":
+        return pd.read_json(path, lines=True, dtype=False).astype(str)
+    if path.suffix == ".xlsx":
+        return pd.read_excel(path, dtype=str, keep_default_na=False, engine="calamine")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
 def load(path: Path, target: Path) -> dict[str, int]:
     """Typed rows and rejected rows as Parquet; the counts."""
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    raw = read(path)
     text = raw.apply(lambda column: column.str.strip()).replace("", None)
     text = text.apply(lambda column: column if column.name == "text" else narrow(column))
     rows = pd.DataFrame({name: text[column] for name, column in TEXTS.items()})

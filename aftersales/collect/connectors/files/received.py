@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from aftersales.collect.connectors.files.archives import Member, bomb, is_bomb, members, opened_member
+from aftersales.collect.connectors.files.fingerprints import Fingerprints
 from aftersales.collect.mapping import ENDINGS, FORMATS, Source
 from aftersales.model.errors import SourceError
 
@@ -131,8 +132,12 @@ def _shared_folder(source: Source, root: Path) -> Path:
         return root
 
 
-def received_files(paths: Iterable[Path], source: Source, root: Path) -> Iterator[ReceivedFile]:
+def received_files(
+    paths: Iterable[Path], source: Source, root: Path, known: Fingerprints | None = None
+) -> Iterator[ReceivedFile]:
     """Every delivery in files of the source, one after the other: a file, or each fitting member of an archive.
+
+    A large file whose fingerprint is `known`, and that nobody has touched since, is not read.
 
     Raises
     ------
@@ -145,7 +150,7 @@ def received_files(paths: Iterable[Path], source: Source, root: Path) -> Iterato
         if path.suffix.lower() == ".zip":
             yield from _received_members(path, name, source)
         else:
-            yield replace(receive(path, source), name=name)
+            yield replace(receive(path, source, known), name=name)
 
 
 def _received_members(path: Path, name: str, source: Source) -> Iterator[ReceivedFile]:
@@ -209,7 +214,7 @@ def format_of(path: Path, source: Source) -> str:
     return kind
 
 
-def receive(path: Path, source: Source) -> ReceivedFile:
+def receive(path: Path, source: Source, known: Fingerprints | None = None) -> ReceivedFile:
     """Fingerprint and size of one plain file.
 
     Raises
@@ -218,15 +223,20 @@ def receive(path: Path, source: Source) -> ReceivedFile:
         Empty or not readable.
     """
     kind = format_of(path, source)
-    changed = _status(path).st_mtime_ns
+    status = _status(path)
     try:
+        before = known.of(path) if known else None
+        if before is not None:
+            return ReceivedFile(path, path.name, kind, before, status.st_size, status.st_mtime_ns)
         with path.open("rb") as stream:
             digest, size = _fingerprint(stream)
+        if known:
+            known.remember(path, status, digest)
     except OSError as error:
         raise _unreadable(path, error) from error
     if size == 0:
         raise empty(path.name)
-    return ReceivedFile(path, path.name, kind, digest, size, changed)
+    return ReceivedFile(path, path.name, kind, digest, size, status.st_mtime_ns)
 
 
 def _fingerprint(stream: IO[bytes]) -> tuple[str, int]:
