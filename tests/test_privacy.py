@@ -18,10 +18,12 @@ from conftest import TestWorkspace, csv_text
 
 from aftersales.collect.ingest import ingest_source
 from aftersales.collect.mapping import read_source
+from aftersales.collect.subject import personal_columns
 from aftersales.lake.engine import connect
 from aftersales.lake.store import Store
 from aftersales.lake.vault import UNREADABLE, open_vault, pseudonyms
 from aftersales.model.errors import SettingsError
+from aftersales.model.tiers import raised_tiers
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AFTERSALES_SHARED") or ROOT.parent / "shared")
@@ -219,6 +221,29 @@ def test_tiers_can_be_raised_for_a_column(workspace: TestWorkspace) -> None:
     workspace.file("crm_1.csv", csv_text(HEADER, ROWS[:1]))
     workspace.ingest(workspace.source(CRM.replace("          team: team", "          order_id: team")))
     assert workspace.rows("ticket", "order_id") == [pseudonyms(workspace.open()).of("east", "s_")]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "said"),
+    [
+        ("{ticket.nobody: P2}", "no column 'ticket.nobody'"),
+        ("{ticket: P2}", "no column 'ticket'"),
+        ("{ticket.description: P1}", "P2 already"),
+    ],
+)
+def test_a_tier_that_cannot_be_raised_is_refused(workspace: TestWorkspace, tiers: str, said: str) -> None:
+    (workspace.root / "workbench.yml").write_text(f"privacy: {{tiers: {tiers}}}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=said):
+        workspace.open()
+
+
+def test_a_tier_one_source_raises_holds_for_every_source(workspace: TestWorkspace) -> None:
+    assert raised_tiers(workspace.open()) == {}
+    more = CRM.replace("          team: team", "          x_shop: {from: team, tier: P2}\n          team: team")
+    workspace.source(more)
+    workspace.source(CRM, name="other")
+    assert raised_tiers(workspace.open()) == {("ticket", "x_shop"): "P2"}
+    assert personal_columns(workspace.open(), "ticket")["x_shop"] == "P2"
 
 
 # ------------------------------------------------------------------------------------------------------- real texts

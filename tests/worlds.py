@@ -54,8 +54,11 @@ class DemoWorld:
 
     def borrow(self, folder: Path, **settings: Any) -> Workspace:
         """A workspace of its own (pages, register, reports, cache) over the same lake."""
-        lake = str(self.open().lake)
-        place = new_workspace(folder, {**SETTINGS, "folders": {"lake": lake}, **settings})
+        own = self.open()
+        private = self.root / "data" / "private"  # whoever reads texts needs the keys they were sealed with
+        keys = {"vault": str(private / "vault.db"), "key_file": str(private / "pseudonym.key")}
+        lent = {"folders": {"lake": str(own.lake)}, "privacy": keys}
+        place = new_workspace(folder, {**SETTINGS, **lent, **settings})
         with open_register(place) as register:
             import_actions(register, self.root / "data" / "demo" / "actions.csv", "test", LOADED_AT)
         return place

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -25,8 +25,8 @@ from aftersales.lake.engine import add_function, literal, quoted
 from aftersales.lake.vault import CUSTOMER, STAFF, Pseudonyms, open_vault, pseudonyms
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import Column, Table, canonical_table
+from aftersales.model.tiers import raised_tiers
 
-Tier = Literal["P0", "P1", "P2", "P3"]
 ERASED_REASON, EXPIRED_REASON = "privacy:erased", "privacy:expired"
 NAME_TOKEN = "⟨name⟩"
 _NARROWED = str.maketrans(WIDE, NARROW)
@@ -70,10 +70,10 @@ def _pseudonyms(workspace: Workspace) -> Pseudonyms:
 # -------------------------------------------------------------------------------------------------- what is personal
 
 
-def column_tier(workspace: Workspace, table: str, name: str, column: Column, spec: ColumnSpec | None = None) -> Tier:
-    """The tier in force: the highest of tables.yml, `privacy.tiers` of workbench.yml and the source's YAML."""
-    raised = [workspace.settings.privacy.tiers.get(f"{table}.{name}", "P0"), (spec and spec.tier) or "P0"]
-    return max([column.tier, *raised])  # type: ignore[return-value]
+def column_tier(workspace: Workspace, table: str, name: str, column: Column, spec: ColumnSpec | None = None) -> str:
+    """The tier in force: the highest of tables.yml, workbench.yml and the sources' YAML."""
+    raised = raised_tiers(workspace).get((table, name), "P0")
+    return max(column.tier, raised, (spec and spec.tier) or "P0")
 
 
 def role_of(column: str) -> str:

@@ -29,6 +29,7 @@ from aftersales.lake.vault import CUSTOMER, SEAL, STAFF, open_vault, pseudonyms,
 from aftersales.model.errors import ParameterError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import Table, canonical_table, canonical_tables
+from aftersales.model.tiers import raised_tiers
 
 THREADS = {"ticket": "ticket_id", "thread": "thread_id"}
 
@@ -48,15 +49,9 @@ class Subject:
 def personal_columns(workspace: Workspace, name: str) -> dict[str, str]:
     """Columns of a canonical table above tier P1, each with its tier; what sources raise counts too."""
     table = canonical_table(name)
-    raised = {
-        column: spec
-        for source in catalogue(workspace).values()
-        if name in source.tables
-        for column, spec in source.tables[name].columns.items()
-        if spec.tier
-    }
-    columns = {**table.columns, **{column: table.column(column) for column in raised}}
-    tiers = {column: column_tier(workspace, name, column, spec, raised.get(column)) for column, spec in columns.items()}
+    more = [column for of, column in raised_tiers(workspace) if of == name and column not in table.columns]
+    columns = {**table.columns, **{column: table.column(column) for column in more}}
+    tiers = {column: column_tier(workspace, name, column, spec) for column, spec in columns.items()}
     return {column: tier for column, tier in tiers.items() if tier >= "P2"}
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from aftersales.model.documents import Document, Problem, read_document
 from aftersales.model.errors import SettingsError
 from aftersales.model.policy import AccessSettings, Role, policy_problems
+from aftersales.model.tables import SITE_PREFIX, canonical_tables
 
 FILE_NAME = "workbench.yml"
 WORKSPACE_VARIABLE = "AFTERSALES_WORKSPACE"
@@ -77,6 +78,18 @@ class PrivacySettings(Document):
     retention: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="table -> months after which personal columns and texts are emptied"
     )
+
+    @field_validator("tiers")
+    @classmethod
+    def _columns_that_exist(cls, tiers: dict[str, str]) -> dict[str, str]:
+        for name, tier in tiers.items():
+            table, _, column = name.partition(".")
+            spec = canonical_tables().get(table)
+            if spec is None or (column not in spec.columns and not column.startswith(SITE_PREFIX)):
+                raise ValueError(f"no column '{name}'; write table.column as `aftersales tables` lists them")
+            if column in spec.columns and tier < spec.columns[column].tier:
+                raise ValueError(f"{name} is {spec.columns[column].tier} already, and a site can only raise it")
+        return tiers
 
 
 class Gates(Document):
