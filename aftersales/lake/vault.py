@@ -49,7 +49,7 @@ CUSTOMER, STAFF = "c_", "s_"
 
 _SHORTEST_KEY = 16
 _SEALED = re.compile(rf"{SEAL}(\d{{1,18}})\.(\d{{1,18}}):(.*)", re.S)
-_CACHED_KEYS = 200_000
+_CACHED_KEYS, _CACHED_CIPHERS = 200_000, 20_000  # a cipher holds some kilobytes
 
 
 # ------------------------------------------------------------------------------------------------------ master key
@@ -151,8 +151,11 @@ class Vault:
     """The keys of one workspace; safe for several threads and processes."""
 
     def __init__(self, path: Path, master: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
         self.path = path
-        self._wrap = _cipher(_derived(master, "vault", 64))
+        self._cipher = AESSIV
+        self._wrap = AESSIV(_derived(master, "vault", 64))
         self._lock = threading.RLock()
         self._by_subject: dict[str, tuple[int, bytes]] = {}
         self._by_id: dict[int, bytes | None] = {}
@@ -166,7 +169,8 @@ class Vault:
             self.path.parent.chmod(0o700)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        for line in ("journal_mode=wal", "synchronous=normal", "secure_delete=on"):
+        # full: a key must be on the disk before the text that needs it
+        for line in ("journal_mode=wal", "synchronous=full", "secure_delete=on"):
             connection.execute(f"pragma {line}")
         connection.executescript(_TABLES)
         connection.execute("insert or ignore into fact values ('key check', ?)", (check,))
@@ -257,8 +261,8 @@ class Vault:
         """The cipher of one person and period; neither key alone gives it."""
         known = self._ciphers.get((own[0], month[0]))
         if known is None:
-            known = _cipher(hmac.digest(own[1], month[1], "sha512"))
-            if len(self._ciphers) >= _CACHED_KEYS:
+            known = self._cipher(hashlib.blake2b(month[1], key=own[1], digest_size=64).digest())
+            if len(self._ciphers) >= _CACHED_CIPHERS:
                 self._ciphers.clear()
             self._ciphers[own[0], month[0]] = known
         return known
@@ -279,31 +283,40 @@ class Vault:
         found = {subject: self._by_subject[subject] for subject in wanted if subject in self._by_subject}
         missing = sorted(wanted - set(found))
         if missing:
-            rows = self._rows_of(missing)
-            absent = sorted(set(missing) - {subject for subject, *_ in rows})
-            if absent:
-                rows += self._made(absent)
-            for subject, key_id, wrapped in rows:
-                found[subject] = (key_id, self._unwrapped(key_id, wrapped))
-            self._remember(found)
+            new = self._stored(missing)
+            absent = [subject for subject in missing if subject not in new]
+            new |= self._made(absent) if absent else {}
+            if len(self._by_subject) + len(new) > _CACHED_KEYS:
+                self._by_subject.clear()
+            self._by_subject.update(new)
+            found |= new
         return found
 
-    def _made(self, subjects: list[str]) -> list[tuple[str, int, bytes]]:
+    def _stored(self, subjects: list[str]) -> dict[str, tuple[int, bytes]]:
+        return {name: (key_id, self._unwrapped(key_id, key)) for name, key_id, key in self._rows_of(subjects)}
+
+    def _made(self, subjects: list[str]) -> dict[str, tuple[int, bytes]]:
+        """New keys of subjects that had none a moment ago; another process may have been first, or have erased them."""
         with self._writing() as connection:
-            gone = self._select("select subject from tombstone where subject in", subjects)
-            new = sorted(set(subjects) - {row[0] for row in gone})
+            gone = {name for (name,) in self._select("select subject from tombstone where subject in", subjects)}
+            keys = self._stored(subjects) if self._was_changed() else {}
             (last,) = connection.execute(
                 "select coalesce((select seq from sqlite_sequence where name = 'subject_key'), 0)"
             ).fetchone()
+            new = [subject for subject in subjects if subject not in keys and subject not in gone]
+            random = os.urandom(32 * len(new))
+            made = {name: (last + i, random[32 * i - 32 : 32 * i]) for i, name in enumerate(new, 1)}
             now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-            # of two processes that want the same new subject, the second finds the first one's key below
-            there = {row[0] for row in self._select("select subject from subject_key where subject in", new)}
-            rows = [(last + i, subject) for i, subject in enumerate((s for s in new if s not in there), 1)]
             connection.executemany(
                 "insert into subject_key values (?, ?, ?, ?)",
-                ((key_id, subject, self._wrapped(key_id, os.urandom(32)), now) for key_id, subject in rows),
+                [(key_id, name, self._wrapped(key_id, key), now) for name, (key_id, key) in made.items()],
             )
-            return self._rows_of(new)
+        return keys | made
+
+    def _was_changed(self) -> bool:
+        """Whether another connection has written since the keys were last looked for."""
+        (version,) = self._connection.execute("pragma data_version").fetchone()
+        return bool(version != self._data_version)
 
     def _rows_of(self, subjects: list[str]) -> list[tuple[str, int, bytes]]:
         return self._select("select subject, key_id, wrapped from subject_key where subject in", subjects)
@@ -327,11 +340,6 @@ class Vault:
         if len(self._by_id) > _CACHED_KEYS:
             self._by_id.clear()
         return found
-
-    def _remember(self, keys: Mapping[str, tuple[int, bytes]]) -> None:
-        if len(self._by_subject) + len(keys) > _CACHED_KEYS:
-            self._by_subject.clear()
-        self._by_subject.update(keys)
 
     def _wrapped(self, key_id: int, key: bytes) -> bytes:
         return self._wrap.encrypt(key, [str(key_id).encode()])
@@ -405,12 +413,6 @@ class Vault:
         """Whether anything was ever sealed for this subject and can still be read."""
         with self._lock:
             return bool(self._rows_of([subject]))
-
-
-def _cipher(key: bytes) -> AESSIV:
-    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-
-    return AESSIV(key)
 
 
 _open_vaults: dict[tuple[str, bytes, int], Vault] = {}
