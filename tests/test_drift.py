@@ -378,6 +378,7 @@ def test_events_in_any_order_of_files_end_in_the_same_state(workspace: TestWorks
         ("e5", "t2", "waiting"),
     ]
     assert workspace.rows("quarantine", "reasons")[0][-1] == "row:not_json"
+    assert drift(workspace) == []
 
 
 def test_an_event_that_comes_late_is_known_since_it_was_received(workspace: TestWorkspace) -> None:
@@ -391,6 +392,21 @@ def test_an_event_that_comes_late_is_known_since_it_was_received(workspace: Test
     workspace.ingest(source)
     assert workspace.rows("ticket_event", "event_id", as_of=utc("2024-03-10")) == ["e1", "e2"]
     assert workspace.rows("ticket_event", "event_id", as_of=utc("2024-03-20")) == ["e1", "e2", "e5"]
+
+
+def test_keys_that_a_few_events_leave_out_are_no_drift_and_new_ones_are_told_once(workspace: TestWorkspace) -> None:
+    source = workspace.source(EVENTS)
+    for number, more in enumerate([{"a": 1}, {}, {"b": 1}, {"a": 1}, {"b": 2}]):
+        workspace.file(f"{number}.jsonl", event(number, "t1", "open", number, **more))
+    many = "".join(event(number, "t1", "open", number, b=1) for number in range(10, 40))
+    workspace.file("9.jsonl", many)
+    workspace.ingest(source)
+    assert drift(workspace) == [
+        ("2.jsonl", "new", "b", "", "ignored"),
+        ("9.jsonl", "missing", "a", "", "ignored"),
+        ("9.jsonl", "missing", "firmware", "", "kept"),
+    ]
+    assert len(workspace.rows("header", "header_id")) == 3
 
 
 def test_an_event_without_a_needed_key_costs_the_event_and_not_the_folder(workspace: TestWorkspace) -> None:

@@ -81,7 +81,8 @@ def fitted(load: Load, connection: duckdb.DuckDBPyConnection, columns: list[str]
     columns = _with_keys_left_out(load, connection, columns)
     found = fit(load.source, columns)
     before = _columns_before(load.store, load.source.name)
-    is_change = before != columns and not _was_loaded(load)
+    told = _columns_told(load, connection, columns, before)
+    is_change = before != told and not _was_loaded(load)
     findings = _findings(load, connection, columns, before if is_change else None)
     if not found.tables:  # perhaps its header is missing: then the names are values
         findings = [finding for finding in findings if finding.kind != "new"]
@@ -90,7 +91,7 @@ def fitted(load: Load, connection: duckdb.DuckDBPyConnection, columns: list[str]
     if not found.tables:
         raise _nothing_loads(load, columns, findings)
     if is_change:
-        _write_header(load, columns)
+        _write_header(load, told)
     return found
 
 
@@ -107,7 +108,7 @@ def refused_ledgers(load: Load, connection: duckdb.DuckDBPyConnection, found: Fi
 
 def _with_keys_left_out(load: Load, connection: duckdb.DuckDBPyConnection, columns: list[str]) -> list[str]:
     """`columns`, and for a few JSON objects also needed keys that none of them has: their rows are rejected singly."""
-    if load.file.format not in ("json", "jsonl") or _is_telling(connection):
+    if _tells_columns(load, connection):
         return columns
     needed = [use for name, mapping in load.source.tables.items() for use in uses(name, mapping) if use.is_needed]
     left_out = list(dict.fromkeys(name for use in needed for name in use.lacks(columns)))
@@ -116,9 +117,21 @@ def _with_keys_left_out(load: Load, connection: duckdb.DuckDBPyConnection, colum
     return [*columns, *left_out]
 
 
-def _is_telling(connection: duckdb.DuckDBPyConnection) -> bool:
+def _tells_columns(load: Load, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a column that the file lacks is gone; a few JSON objects only show what they have a value for."""
+    if load.file.format not in ("json", "jsonl"):
+        return True
     row = connection.execute("select count(*) from raw where _bad is null").fetchone()
     return row is not None and row[0] >= TELLING_OBJECTS
+
+
+def _columns_told(
+    load: Load, connection: duckdb.DuckDBPyConnection, columns: list[str], before: list[str] | None
+) -> list[str]:
+    """The columns the source has by now."""
+    if before is None or _tells_columns(load, connection):
+        return columns
+    return [*before, *(name for name in columns if name not in before)]
 
 
 def _nothing_loads(load: Load, columns: list[str], findings: Sequence[Finding]) -> SourceError:
@@ -235,7 +248,9 @@ def _looked_at(load: Load, before: list[str] | None) -> tuple[list[str], list[Fi
     with staging(load.workspace) as connection, scratch_folder(load.workspace) as scratch:
         connection.execute(MACROS)
         columns = load_raw(connection, load.file, load.source, scratch)
-        return columns, _findings(load, connection, _with_keys_left_out(load, connection, columns), before)
+        columns = _with_keys_left_out(load, connection, columns)
+        told = _columns_told(load, connection, columns, before)
+        return told, _findings(load, connection, columns, before)
 
 
 # ---------------------------------------------------------------------------------------------------- the findings
@@ -244,9 +259,8 @@ def _looked_at(load: Load, before: list[str] | None) -> tuple[list[str], list[Fi
 def _findings(
     load: Load, connection: duckdb.DuckDBPyConnection, columns: list[str], before: list[str] | None
 ) -> list[Finding]:
-    gaps = _gaps(load.source, columns)
-    if load.file.format in ("json", "jsonl") and not _is_telling(connection):
-        gaps = [gap for gap in gaps if gap[1].is_needed]
+    gaps = _gaps(load.source, columns) if _tells_columns(load, connection) else []
+    told = _columns_told(load, connection, columns, before)
     known = load.source.raw_columns
     unread = [name for name in columns if name not in known]
     fresh = set(unread) - set(before if before is not None else unread)
@@ -261,7 +275,7 @@ def _findings(
     found += [
         Finding("missing", name, "", first, "ignored", f"# nothing to do: no table reads {_yaml(name)}")
         for name in before or []
-        if name not in columns and name not in known
+        if name not in told and name not in known
     ]
     return found
 
