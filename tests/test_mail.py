@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import hashlib
 import json
 import mailbox
 import os
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import Any
@@ -15,6 +19,9 @@ from typing import Any
 import pytest
 import yaml
 from conftest import TestWorkspace
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from imapserver import PASSWORD, USER, MailServer
 from worlds import ROOT
 
@@ -397,6 +404,38 @@ def test_a_refused_login_repeats_no_password(
         workspace.ingest(box(workspace, server))
 
 
+def test_no_password_goes_to_a_server_that_cannot_prove_its_name(
+    workspace: TestWorkspace, server: MailServer, folder: str
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1)).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    both = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ) + certificate.public_bytes(pem)
+    (workspace.root / "own.pem").write_bytes(both)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(workspace.root / "own.pem")
+    said: list[bytes] = []
+
+    def answer(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True) as one:
+            said.append(one.recv(1000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        with pytest.raises(SourceError, match="certificate verify failed"):
+            workspace.ingest(box(workspace, server, tls="ssl", port=listening.getsockname()[1]))
+        thread.join(20)
+    assert b"".join(said) == b""
+
+
 def test_a_folder_or_host_that_is_not_there_is_said_so(
     workspace: TestWorkspace, server: MailServer, folder: str
 ) -> None:
@@ -489,6 +528,10 @@ def test_files_of_mail_are_landed_once_each_with_all_their_fields(workspace: Tes
         ("{host: mail.example, user: u, password: pw}", "a secret does not stand in a YAML"),
         ("{host: mail.example, user: u, password: {env: P}, tls: none}", "a password is sent encrypted only"),
         ("{host: h, files: f, user: u, password: {env: P}}", "give either 'host'"),
+        (
+            "{host: h, user: u, password: {env: P}, tls: starttls, port: 993}",
+            "port 993 is encrypted from the beginning",
+        ),
         ("{}", "give either 'host'"),
     ],
 )

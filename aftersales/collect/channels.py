@@ -242,6 +242,8 @@ class MailSettings(Document):
             raise ValueError("give either 'host' (a mailbox) or 'files' (.eml, .mbox)")
         if self.host and (self.user is None or self.password is None):
             raise ValueError("a mailbox needs 'user' and 'password'")
+        if self.tls == "starttls" and self.port == 993:
+            raise ValueError("port 993 is encrypted from the beginning: tls: ssl")
         if self.host and self.tls == "none" and self.host not in LOCAL:
             raise ValueError("a password is sent encrypted only: tls is ssl or starttls")
         return self

@@ -116,12 +116,11 @@ def _mailbox(settings: MailSettings, where: str) -> Iterator[imap_tools.BaseMail
     user = secret_value(settings.user, where) if isinstance(settings.user, Secret) else settings.user or ""
     password = secret_value(settings.password, where) if settings.password else ""
     host = str(settings.host)
-    kind = {"ssl": imap_tools.MailBox, "starttls": imap_tools.MailBoxStartTls, "none": imap_tools.MailBoxUnencrypted}
     port = settings.port or (993 if settings.tls == "ssl" else 143)
     box: imap_tools.BaseMailBox | None = None
     is_in = False
     try:
-        box = kind[settings.tls](host, port, timeout=settings.timeout_s)
+        box = _connected(settings, host, port)
         plain = (user + password).isascii()
         (box.login if plain else box.login_utf8)(user, password, initial_folder=None)
         is_in = True
@@ -140,6 +139,14 @@ def _mailbox(settings: MailSettings, where: str) -> Iterator[imap_tools.BaseMail
         if box is not None:
             with contextlib.suppress(Exception):  # the session may be gone already
                 box.logout()
+
+
+def _connected(settings: MailSettings, host: str, port: int) -> imap_tools.BaseMailBox:
+    if settings.tls == "none":
+        return imap_tools.MailBoxUnencrypted(host, port, timeout=settings.timeout_s)
+    kind = imap_tools.MailBox if settings.tls == "ssl" else imap_tools.MailBoxStartTls
+    checked = ssl.create_default_context()  # else the library takes any certificate
+    return kind(host, port, timeout=settings.timeout_s, ssl_context=checked)
 
 
 def _unreachable(where: str, host: str, said: str, was_in: bool) -> SourceError:
