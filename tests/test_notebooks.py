@@ -15,14 +15,14 @@ from papermill.iorw import load_notebook_node
 from worlds import ROOT
 
 from aftersales.model.settings import open_workspace
-from aftersales.publish.contents import improvement_review, index, ingestion, overview, root_cause
+from aftersales.publish.contents import catalogue, improvement_review, index, ingestion, overview, root_cause
 from aftersales.publish.sidecars import NAME, page_names, read_sidecar
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 NOTEBOOKS = [path for path in NOTEBOOKS if ".ipynb_checkpoints" not in path.parts]
 SECTIONS = {
     module.__name__.rsplit(".", 1)[1]: module.SECTIONS
-    for module in (improvement_review, index, ingestion, overview, root_cause)
+    for module in (catalogue, improvement_review, index, ingestion, overview, root_cause)
 }
 TYPES = {"texts": "list", "integer": "int", "number": "float", "flag": "bool"}
 CHINESE = re.compile(r"[\u4e00-\u9fff]")

@@ -16,17 +16,18 @@ import pytest
 from worlds import ROOT, DemoWorld
 
 from aftersales.model.settings import WORKSPACE_VARIABLE
-from aftersales.publish.contents import improvement_review, index, ingestion, overview, root_cause
+from aftersales.publish.contents import catalogue, improvement_review, index, ingestion, overview, root_cause
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
 
-MODULES = (index, ingestion, overview, root_cause, improvement_review)
+MODULES = (index, ingestion, catalogue, overview, root_cause, improvement_review)
 BOARDS = {module.__name__.rsplit(".", 1)[1]: 1 + len(module.SECTIONS) for module in MODULES}
 CHARTS = {
     "ingestion": {"ledger", "reasons"},
+    "catalogue": {"lineage"},
     "overview": {"tickets", "complaint_rate", "channel", "ticket_type", "symptoms", "speed"},
     "root_cause": {"pareto", "since_when", "on_what", "pair"},
     "improvement_review": {"before_after_mode", "before_after_all", "over_time"},
@@ -138,7 +139,7 @@ def test_a_page_opens_filters_on_a_click_and_comes_back_from_its_address(
             chart, parameter = CLICKS[name]
             click_first_bar(page, chart)
         else:
-            parameter = "action"
+            parameter = {"catalogue": "table"}.get(name, "action")
             page.tab.locator("tr.as-clickable").first.click()
         page.settled(boards, rev=before + boards)
         chosen = parse_qs(urlsplit(page.tab.url).query)
@@ -228,7 +229,9 @@ def test_the_cards_of_the_index_lead_to_the_pages_and_a_page_that_is_left_ends_i
         assert kernels() == before + 1
         cards = page.tab.locator("a.as-index-card")
         leads = [str(card.get_attribute("href")) for card in cards.all()]
-        assert leads == [f"{name}?lang=zh" for name in ("overview", "root_cause", "improvement_review", "ingestion")]
+        assert leads == [
+            f"{name}?lang=zh" for name in ("overview", "root_cause", "improvement_review", "ingestion", "catalogue")
+        ]
         cards.last.click()
         page.tab.wait_for_url("**/ingestion?lang=zh")
         page.settled(BOARDS["ingestion"])

@@ -36,8 +36,8 @@ KEYS = [
     "started_at",
     "seconds",
 ]
-PAGES = ("improvement_review", "ingestion", "overview", "root_cause")
-LANGS = {"improvement_review": "en", "ingestion": "zh", "overview": "zh", "root_cause": "en"}
+PAGES = ("catalogue", "improvement_review", "ingestion", "overview", "root_cause")
+LANGS = {"catalogue": "en", "improvement_review": "en", "ingestion": "zh", "overview": "zh", "root_cause": "en"}
 TEXT = {"type": "text", "default": ""}
 
 

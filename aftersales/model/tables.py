@@ -72,6 +72,7 @@ class Table(Document):
     name: str
     name_zh: str
     row: str
+    row_zh: str
     key: str
     key_from: list[str] = []
     clock: str

@@ -1181,3 +1181,172 @@ def monthly_counts(
         alt=alt_text,
         wide=wide,
     )
+
+
+# ---------------------------------------------------------------- where data come from and go to
+
+FLOW_ROW = 26
+"""Height of one name in a flow, in pixels."""
+
+
+def flow(
+    links: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    heads: tuple[str, str, str],
+    subtitle: str = "",
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+) -> Chart:
+    """Three columns of names and the lines between neighbours: what feeds what.
+
+    Parameters
+    ----------
+    links
+        One row per line: `left` and `right` (names), `stage` (0: first to second column, 1: second to third), `middle`
+        (the one of the two that stands in the middle) with its key `k`, `n` (how many columns the line stands for).
+        A middle name without lines comes with stage -1. The same name may stand in two columns.
+    heads
+        What stands in the three columns.
+    filter
+        Page parameter that a click on a middle name or its lines sets.
+    """
+    columns = _flow_columns(links)
+    rows = [
+        *_flow_heads(heads),
+        *_flow_names(columns, links, set(selected)),
+        *_flow_lines(columns, links, set(selected)),
+    ]
+    height = FLOW_ROW * (max(len(names) for names in columns) + 1)
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+
+        def x_of(field: str) -> Any:
+            return alt.X(f"{field}:Q", scale=alt.Scale(domain=[0, 1]), axis=None)
+
+        def y_of(field: str) -> Any:
+            return alt.Y(f"{field}:Q", scale=alt.Scale(domain=[0, height], reverse=True), axis=None)
+
+        x, y = x_of("x"), y_of("y")
+        shade = alt.condition("datum.on", alt.value(1), alt.value(0.25))
+
+        def kind(name: str) -> Any:
+            return _base().transform_filter(f"datum.kind == '{name}'")
+
+        lines = (
+            kind("line")
+            .mark_line(interpolate="basis", cursor="pointer" if filter else "default")
+            .encode(x=x, y=y, detail="path:N", order="place:O", opacity=shade, tooltip=_tips(("what:N", title, None)),
+                    strokeWidth=alt.StrokeWidth("weight:Q", scale=None),
+                    color=alt.condition("datum.accent", alt.value(LIGHT["accent"]), alt.value(LIGHT["rest"])))
+        )  # fmt: skip
+        boxes = (
+            kind("middle")
+            .mark_rect(cornerRadius=4, fill=LIGHT["middle"], cursor="pointer" if filter else "default")
+            .encode(
+                x=x_of("x1"),
+                x2="x2:Q",
+                y=y_of("top"),
+                y2="bottom:Q",
+                opacity=shade,
+                tooltip=_tips(("label:N", heads[1], None)),
+            )
+        )
+
+        def names(which: str, align: str, share: float, **mark: Any) -> Any:
+            text = kind(which).mark_text(
+                align=align, baseline="middle", limit=alt.ExprRef(f"width * {share}"), color=LIGHT["ink"], **mark
+            )
+            return text.encode(x=x, y=y, text="label:N", opacity=shade, tooltip=_tips(("label:N", "", None)))
+
+        layers = [lines, boxes, names("left", "right", 0.27), names("middle", "center", 0.2, fontWeight="bold"),
+                  names("right", "left", 0.3)]  # fmt: skip
+        for place, align in (("left", "right"), ("middle", "center"), ("right", "left")):
+            head = kind(f"head {place}").mark_text(align=align, baseline="middle", color=LIGHT["soft"])
+            layers.append(head.encode(x=x, y=y, text="label:N"))
+        chart = alt.layer(*layers).add_params(_selection())
+        return _spec(chart.properties(width="container", height=height))
+
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_once("flow", title, heads, filter is not None, height, draw=draw),
+        rows=rows,
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=True,
+    )
+
+
+_FLOW_X = (0.28, 0.40, 0.60, 0.69)
+"""Ends of the lines as shares of the width: first names end, box begins, box ends, last names begin."""
+
+
+def _flow_columns(links: pd.DataFrame) -> list[list[str]]:
+    """The names of the three columns from top to bottom: outer ones near the middle names they belong to."""
+    middle = list(dict.fromkeys(links["middle"]))
+    place = {name: number for number, name in enumerate(middle)}
+    columns = [middle]
+    for stage, field in ((0, "left"), (1, "right")):
+        mine = links[links["stage"] == stage]
+        means = mine.assign(at=mine["middle"].map(place)).groupby(field, sort=False)["at"].mean()
+        columns.insert(2 * stage, list(means.sort_values(kind="stable").index))
+    return columns
+
+
+def _flow_tops(columns: list[list[str]]) -> list[dict[str, float]]:
+    """Vertical place of each name: shorter columns are spread over the height of the longest one."""
+    most = max(len(names) for names in columns)
+    return [
+        {name: FLOW_ROW * (1.5 + (number + 0.5) * most / len(names) - 0.5) for number, name in enumerate(names)}
+        for names in columns
+    ]
+
+
+def _flow_heads(heads: tuple[str, str, str]) -> list[dict[str, Any]]:
+    places = (("left", _FLOW_X[0] - 0.01), ("middle", 0.5), ("right", _FLOW_X[3] + 0.01))
+    return [
+        {"kind": f"head {place}", "x": x, "y": FLOW_ROW / 2, "label": head, "on": True}
+        for (place, x), head in zip(places, heads, strict=True)
+    ]
+
+
+def _flow_names(columns: list[list[str]], links: pd.DataFrame, selected: set[Any]) -> list[dict[str, Any]]:
+    tops = _flow_tops(columns)
+    keys = dict(zip(links["middle"], links["k"], strict=True))
+    lit = links[links["k"].isin(selected)] if selected else links
+    shown = [set(lit["left"][lit["stage"] == 0]), set(lit["middle"]), set(lit["right"][lit["stage"] == 1])]
+    kinds, xs = ("left", "middle", "right"), (_FLOW_X[0] - 0.01, 0.5, _FLOW_X[3] + 0.01)
+    rows = []
+    for kind, x, names, on in zip(kinds, xs, tops, shown, strict=True):
+        for name, y in names.items():
+            row = {"kind": kind, "x": x, "y": y, "label": name, "on": name in on}
+            if kind == "middle":
+                row |= {"k": keys[name], "x1": _FLOW_X[1], "x2": _FLOW_X[2], "top": y - 10, "bottom": y + 10}
+            rows.append(row)
+    return rows
+
+
+def _flow_lines(columns: list[list[str]], links: pd.DataFrame, selected: set[Any]) -> list[dict[str, Any]]:
+    tops = _flow_tops(columns)
+    rows = []
+    for number, link in enumerate(links.to_dict("records")):
+        stage = int(link["stage"])
+        if stage < 0:
+            continue
+        start, end = tops[stage][link["left"]], tops[stage + 1][link["right"]]
+        x0, x1 = _FLOW_X[2 * stage], _FLOW_X[2 * stage + 1]
+        bend = (x0 + x1) / 2
+        for place, (x, y) in enumerate(((x0, start), (bend, start), (bend, end), (x1, end))):
+            rows.append({
+                "kind": "line", "path": number, "place": place, "x": x, "y": y, "k": link["k"],
+                "on": not selected or link["k"] in selected, "accent": link["k"] in selected,
+                "weight": 1 + min(4.0, math.sqrt(link["n"]) / 1.5),
+                "what": f"{link['left']} → {link['right']}: {link['n']:,}",
+            })  # fmt: skip
+    return rows

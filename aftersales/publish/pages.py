@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any, cast
 from urllib.parse import parse_qs
 
+from aftersales.collect.mapping import catalogue
 from aftersales.lake.access import snapshot_for
 from aftersales.lake.audit import asked
 from aftersales.lake.engine import connect
@@ -26,6 +27,7 @@ from aftersales.lake.viewer import Viewer, resolve_viewer
 from aftersales.measure.dimensions import dimension_title, filled_unit_dimensions, find_dimension, with_dimensions
 from aftersales.model.errors import AccessError, AftersalesError, MetricError, ParameterError
 from aftersales.model.settings import Workspace, open_workspace
+from aftersales.model.tables import canonical_tables
 from aftersales.publish.board import Board
 from aftersales.publish.export import table_to_csv, tables_to_xlsx
 from aftersales.publish.scanner import ExposureError, check_exposure
@@ -385,12 +387,23 @@ class Page:
         parameter = self.sidecar.parameters[name]
         if parameter.offers_dimensions:
             return list(dict.fromkeys([scene.text(name), *filled_unit_dimensions(scene.snapshot)]))
+        if parameter.offers:
+            return list(self._offered(scene, name))
         return parameter.choices or (self._dimension_values(scene, name) if parameter.dimension else [])
+
+    def _offered(self, scene: Scene, name: str) -> Mapping[str, str]:
+        """Names of tables or of sources a filter takes, each with its title."""
+        if self.sidecar.parameters[name].offers == "tables":
+            return {key: scene.say(table.name, table.name_zh) for key, table in canonical_tables().items()}
+        sources = scene.once("sources", lambda: catalogue(scene.workspace))
+        return {key: source.title.get(scene.lang, key) for key, source in sources.items()}
 
     def _choice_label(self, scene: Scene, name: str, value: str) -> str:
         parameter = self.sidecar.parameters[name]
         if parameter.offers_dimensions:
             return dimension_title(value, scene.lang)
+        if parameter.offers:
+            return self._offered(scene, name).get(value, value)
         return parameter.choice_titles.get(value, {}).get(scene.lang) or scene.label(value)
 
     def _dimension_values(self, scene: Scene, name: str) -> list[str]:

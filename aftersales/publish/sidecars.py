@@ -51,6 +51,9 @@ class Parameter(Document):
     maximum: float | None = None
     dimension: str | None = Field(default=None, description="Filters this dimension; choices come from the lake")
     offers_dimensions: bool = Field(default=False, description="Takes the name of a dimension the units have")
+    offers: Literal["tables", "sources"] | None = Field(
+        default=None, description="Takes names of canonical tables, or of sources of the catalogue"
+    )
     shown: bool = Field(default=True, description="Whether the filter form has it")
 
     @model_validator(mode="after")
