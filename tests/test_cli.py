@@ -248,7 +248,7 @@ def four_parts(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
         (("ingest", "nope"), 2, "no source 'nope'", "known: app_tickets"),
         (("ingest", "--files", "x.csv"), 2, "goes with one source", ""),
         (("ingest", "data/sources/nope.yml"), 2, "no such file", ""),
-        (("report", "run", "nope"), 2, "no page 'nope'", "known: improvement_review"),
+        (("report", "run", "nope"), 2, "no page 'nope'", "known: catalogue, improvement_review"),
         (("report", "run", "index"), 2, "is a page only", "known:"),
         (("report", "run", "overview", "-p", "mnths=3"), 2, "no parameter 'mnths'", "known:"),
         (("report", "run", "overview", "-p", "months=many"), 2, "'many' is no integer", "known:"),

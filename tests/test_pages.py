@@ -295,7 +295,7 @@ def test_a_notebook_opens_its_page_with_its_own_names(place: Workspace, monkeypa
     assert (page.values["months"], page.lang) == (3, "zh")
     with pytest.raises(ParameterError, match="months"):
         open_page("overview", {"months": "3"})
-    with pytest.raises(ParameterError, match="known: improvement_review"):
+    with pytest.raises(ParameterError, match="known: catalogue, improvement_review"):
         open_page("overvew", {})
 
 

@@ -241,12 +241,12 @@ def test_a_sidecar_that_cannot_hold_its_own_default_is_refused(parameters: dict[
 
 def test_pages_are_notebooks_with_a_sidecar_and_a_plain_name(tmp_path: Path) -> None:
     place = new_workspace(tmp_path)
-    assert page_names(place) == ["improvement_review", "index", "ingestion", "overview", "root_cause"]
-    assert list(sidecars(place)) == ["index", "overview", "root_cause", "improvement_review", "ingestion"]
+    assert page_names(place) == ["catalogue", "improvement_review", "index", "ingestion", "overview", "root_cause"]
+    assert list(sidecars(place)) == ["index", "overview", "root_cause", "improvement_review", "ingestion", "catalogue"]
     (place.notebooks / "overview.ipynb").unlink()
     assert "overview" not in page_names(place)
     for name in ("overview", "nope", "../notebooks/index", "index.ipynb", "", "Index", "index\n", "x" * 5000):
-        with pytest.raises(ParameterError, match=r"known: improvement_review, index") as refused:
+        with pytest.raises(ParameterError, match=r"known: catalogue, improvement_review, index") as refused:
             read_sidecar(place, name)
         assert len(str(refused.value)) < 600
 
