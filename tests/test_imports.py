@@ -41,3 +41,11 @@ def test_altair_comes_without_the_grammar_of_addresses_and_leaves_it_to_others()
 def test_what_was_loaded_before_stays() -> None:
     code = "import rfc3987_syntax\nfrom aftersales.publish.imports import without_address_grammar\nwith without_address_grammar(): import jsonschema"
     assert {"rfc3987_syntax", "jsonschema"} <= loaded_after(code)
+
+
+def test_a_load_starts_without_the_libraries_of_analysis() -> None:
+    """They are half of the time that a delivery takes which was loaded before."""
+    script = (
+        "import sys, aftersales.collect.ingest; print(*{'ibis', 'pandas', 'scipy', 'sqlalchemy'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"

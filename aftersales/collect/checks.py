@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import ibis.expr.types as ir
-import pandas as pd
 from pydantic import Field, model_validator
 
 from aftersales.collect.mapping import Source
@@ -22,8 +20,11 @@ from aftersales.lake.store import Snapshot
 from aftersales.model.documents import Document, read_document
 from aftersales.model.errors import SchemaError, SettingsError, known_names
 from aftersales.model.settings import Workspace
-from aftersales.model.statistics import share_interval
 from aftersales.model.tables import Column, Table, canonical_table, canonical_tables
+
+if TYPE_CHECKING:  # a load reads the checks, and asks none of them
+    import ibis.expr.types as ir
+    import pandas as pd
 
 Kind = Literal["required", "range", "allowed", "reference", "order"]
 KINDS: tuple[Kind, ...] = ("required", "range", "allowed", "reference", "order")
@@ -188,6 +189,10 @@ def check_results(snapshot: Snapshot, checks: Mapping[str, TableChecks] | None =
     examples (the first and the last key that fail). `state` is `ok` (the share is within the tolerance), `failing` (its
     whole interval lies above), `cannot_tell` (above, but too few rows to be sure), `nothing` (no row could be judged).
     """
+    import pandas as pd
+
+    from aftersales.model.statistics import share_interval
+
     checks = checks if checks is not None else table_checks()
     frames = [_table_results(snapshot, name, checks[name]) for name in checks if snapshot.has_rows(name)]
     found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -217,6 +222,8 @@ def _state(n: int, share: float, low: float, tolerance: float) -> str:
 
 
 def _table_results(snapshot: Snapshot, name: str, checks: TableChecks) -> pd.DataFrame:
+    import pandas as pd
+
     rows = snapshot.table(name)
     table = canonical_table(name)
     wanted = list(_conditions(snapshot, name, table, checks, rows))

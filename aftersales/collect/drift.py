@@ -10,13 +10,11 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 import yaml
-from rapidfuzz import fuzz
 
 from aftersales.collect.bookkeeping import add_system_rows, known_deliveries
 from aftersales.collect.checks import table_checks
@@ -32,6 +30,9 @@ from aftersales.lake.store import SYSTEM_TABLES, Snapshot, Store
 from aftersales.model.errors import SourceError
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import canonical_table
+
+if TYPE_CHECKING:  # loads measure; only questions to what was measured need it
+    import pandas as pd
 
 LIKELY = 0.7
 """From this likeness on a column is proposed in the place of a missing one."""
@@ -207,6 +208,8 @@ def drift_of(snapshot: Snapshot) -> pd.DataFrame:
     Columns: source, file, kind (new, missing, renamed), column, found (what seems to stand in its place), table,
     consequence (refused, kept, ignored; words in `CONSEQUENCES`), proposal (lines for the source's YAML), seen_at.
     """
+    import pandas as pd
+
     shown = ["source", "file", "kind", "column", "found", "table", "consequence", "proposal", "seen_at"]
     rows = snapshot.connection.execute(snapshot.table("drift"))
     if rows.empty:
@@ -392,6 +395,8 @@ def _stand_ins(
 
 def _name_likeness(one: str, other: str) -> float:
     """0 to 1; case, width and the order of words do not count."""
+    from rapidfuzz import fuzz
+
     first, second = folded(one), folded(other)
     return max(fuzz.ratio(first, second), fuzz.token_sort_ratio(first, second)) / 100
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import duckdb
-import pandas as pd
 
 from aftersales.collect.mapping import Source, TableMapping
 from aftersales.lake.engine import literal, quoted
 from aftersales.lake.store import Snapshot
-from aftersales.model.statistics import share_interval
+
+if TYPE_CHECKING:  # loads measure; only questions to what was measured need it
+    import pandas as pd
 
 Dimension = Literal["completeness", "validity", "uniqueness", "timeliness", "mapping_coverage"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
@@ -174,6 +175,10 @@ def scores(snapshot: Snapshot) -> pd.DataFrame:
     (95 %), gate (0: none), state and weakest (the dimension the overall score is that of, or the table and column that
     score least). `state` is `ok`, `below_gate`, `cannot_tell` (a base of fewer than 30) or `no_data`.
     """
+    import pandas as pd
+
+    from aftersales.model.statistics import share_interval
+
     known = facts(snapshot)
     if known.empty:
         return pd.DataFrame(columns=list(SCORE_COLUMNS))
@@ -230,6 +235,8 @@ def score_history(snapshot: Snapshot, source: str | None = None) -> pd.DataFrame
     A file that is loaded or replayed again on a later day stands there again; within a day its newest run counts.
     `dimension` includes `overall`.
     """
+    import pandas as pd
+
     rows = snapshot.connection.execute(snapshot.versions_of("quality"))
     rows = rows[rows["source"] == source] if source else rows
     if rows.empty:
@@ -247,6 +254,10 @@ def by_column(snapshot: Snapshot, dimension: Dimension, *, source: str | None = 
     With `completeness` that is M23 by field; with `mapping_coverage` there is also the `map` and whether a value it
     lacks `costs_row`.
     """
+    import pandas as pd
+
+    from aftersales.model.statistics import share_interval
+
     known = facts(snapshot)
     columns = ["source", "table", "column", "map", "costs_row", "good", "base", "share", "low", "high"]
     if known.empty:
