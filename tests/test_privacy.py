@@ -242,7 +242,7 @@ def test_a_tier_one_source_raises_holds_for_every_source(workspace: TestWorkspac
     more = CRM.replace("          team: team", "          x_shop: {from: team, tier: P2}\n          team: team")
     workspace.source(more)
     workspace.source(CRM, name="other")
-    assert raised_tiers(workspace.open()) == {("ticket", "x_shop"): "P2"}
+    assert raised_tiers(workspace.open()) == {"ticket.x_shop": "P2"}
     assert personal_columns(workspace.open(), "ticket")["x_shop"] == "P2"
 
 

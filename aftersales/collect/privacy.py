@@ -23,6 +23,7 @@ from aftersales.collect.mapping import BLANKS, NARROW, WIDE, ColumnSpec, Source,
 from aftersales.collect.masking import mask, may_hold
 from aftersales.lake.engine import add_function, literal, quoted
 from aftersales.lake.vault import CUSTOMER, STAFF, Pseudonyms, open_vault, pseudonyms
+from aftersales.model.policy import Tier
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import Column, Table, canonical_table
 from aftersales.model.tiers import raised_tiers
@@ -70,9 +71,9 @@ def _pseudonyms(workspace: Workspace) -> Pseudonyms:
 # -------------------------------------------------------------------------------------------------- what is personal
 
 
-def column_tier(workspace: Workspace, table: str, name: str, column: Column, spec: ColumnSpec | None = None) -> str:
+def column_tier(workspace: Workspace, table: str, name: str, column: Column, spec: ColumnSpec | None = None) -> Tier:
     """The tier in force: the highest of tables.yml, workbench.yml and the sources' YAML."""
-    raised = raised_tiers(workspace).get((table, name), "P0")
+    raised = raised_tiers(workspace).get(f"{table}.{name}", "P0")
     return max(column.tier, raised, (spec and spec.tier) or "P0")
 
 

@@ -49,7 +49,8 @@ class Subject:
 def personal_columns(workspace: Workspace, name: str) -> dict[str, str]:
     """Columns of a canonical table above tier P1, each with its tier; what sources raise counts too."""
     table = canonical_table(name)
-    more = [column for of, column in raised_tiers(workspace) if of == name and column not in table.columns]
+    raised = [key.partition(".") for key in raised_tiers(workspace)]
+    more = [column for of, _, column in raised if of == name and column not in table.columns]
     columns = {**table.columns, **{column: table.column(column) for column in more}}
     tiers = {column: column_tier(workspace, name, column, spec) for column, spec in columns.items()}
     return {column: tier for column, tier in tiers.items() if tier >= "P2"}

@@ -23,7 +23,6 @@ import ibis
 import ibis.expr.datatypes as types
 import ibis.expr.types as ir
 import pyarrow as pa
-import yaml
 from ibis.backends.duckdb import Backend
 
 from aftersales.lake.audit import Trail
@@ -35,6 +34,7 @@ from aftersales.model.errors import AccessError, AftersalesError, SettingsError,
 from aftersales.model.policy import ADMINISTRATOR, ALL, EVERY, OWNER, VIA, ColumnRule, Role, Show, Tier
 from aftersales.model.settings import Workspace
 from aftersales.model.tables import BOOKKEEPING, SITE_PREFIX, canonical_tables
+from aftersales.model.tiers import raised_tiers
 
 SYSTEM_TIERS: Mapping[tuple[str, str], Tier] = {("quarantine", "raw"): "P2"}
 """Columns of bookkeeping tables above tier P1: what was delivered, as it was delivered."""
@@ -508,31 +508,6 @@ def _mask_key(workspace: Workspace, role: Role) -> bytes:
 
 def _pseudonym(workspace: Workspace, value: str, role: str) -> str:
     return pseudonyms(workspace).of(value, role)
-
-
-def raised_tiers(workspace: Workspace) -> dict[str, Tier]:
-    """table.column -> tier, where `privacy.tiers` or a source's YAML raises what tables.yml says.
-
-    Raises
-    ------
-    SettingsError
-        A source cannot be read: what it holds to be personal is not known.
-    """
-    found: dict[str, Tier] = dict(workspace.settings.privacy.tiers)
-    for path in sorted(workspace.sources.glob("*.yml")):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            for table, mapping in (content.get("tables") or {}).items():
-                for column, spec in (mapping.get("columns") or {}).items():
-                    if isinstance(spec, dict) and spec.get("tier"):
-                        name = f"{table}.{column}"
-                        found[name] = max(spec["tier"], found.get(name, "P0"))
-        except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
-            raise SettingsError(
-                f"data/sources/{path.name}", "cannot be read, so what is personal in it is not known",
-                fix="aftersales check names the line",
-            ) from error  # fmt: skip
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------- the policy
