@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from lakes import at, lake
 
+from aftersales.attribute.cells import failure_cells
 from aftersales.lake.store import Snapshot
 from aftersales.measure.compute import MetricResult, compute
 from aftersales.measure.selection import ENOUGH_ANSWERS
+from aftersales.model.errors import MetricError
 
 AS_OF = at("2024-12-31")
 
@@ -130,3 +132,10 @@ def test_among_others_a_list_of_failures_is_named(tmp_path: Path) -> None:
     assert result.state == "ok"
     assert result.notes[0][0].startswith("every one of the 20 units of list has such an event")
     assert "20 台产品" in result.notes[0][1]
+
+
+def test_a_drill_down_into_a_list_of_failures_is_refused(tmp_path: Path) -> None:
+    units, repairs = machines([1] * 20)
+    snapshot = lake(tmp_path, unit=units, repair=repairs)
+    with pytest.raises(MetricError, match=r"every one of the 20 units known.*\n  fix  : load the intact units"):
+        failure_cells(snapshot, "failure_rate", ["batch"], as_of=AS_OF)

@@ -20,6 +20,7 @@ from aftersales.measure.exposure import age_band, check_service, fleet, observed
 from aftersales.measure.grammar import parse
 from aftersales.measure.memory import table_of
 from aftersales.measure.question import first_unripe_day
+from aftersales.measure.selection import only_failures, refused_units
 from aftersales.model.errors import MetricError
 from aftersales.model.tables import canonical_table
 
@@ -74,7 +75,7 @@ def failure_cells(
     Raises
     ------
     MetricError
-        `name` is no rate, or no unit in service is known.
+        `name` is no rate, no unit in service is known, or only units are that had such an event.
     AccessError
         The viewer may not see what the rate or a filter is made of.
     """
@@ -109,6 +110,8 @@ def _cells(
     ripe = first_unripe_day(snapshot.day_of(as_of), definition.maturity_days)
     end = min(end or ripe, ripe)
     units = fleet(snapshot, dimensions, where=where)
+    if listed := only_failures(snapshot, table):
+        raise MetricError(f"metric {name}", refused_units(listed)[0], fix="load the intact units, too")
     skipped = {d: share for d, share in units.known.items() if units.units_n and share < gate}
     kept = tuple(d for d in units.known if d not in skipped)
     first = start or observed_since(snapshot, definition.numerator.table, definition.clock) or end

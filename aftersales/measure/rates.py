@@ -11,7 +11,7 @@ from aftersales.measure.dimensions import dimension_title
 from aftersales.measure.exposure import Fleet, fleet, unit_months, unit_months_by_period, with_service
 from aftersales.measure.memory import table_of
 from aftersales.measure.question import Question, events, grouped, with_days
-from aftersales.measure.selection import failed_only, refused_units
+from aftersales.measure.selection import only_failures, refused_units
 from aftersales.model.statistics import rate_interval
 
 COVERAGE_GATE = 0.90
@@ -71,8 +71,7 @@ def refusal(question: Question) -> tuple[str, str] | None:
             "refused: no units in service are known, so a rate has no denominator; counts can be had",
             "拒绝计算:没有在用产品数据,比率缺少分母;可以查看数量",
         )
-    listed = failed_only(question.snapshot, question.metric.numerator.table)
-    if listed and all(source.is_all for source in listed):
+    if listed := only_failures(question.snapshot, question.metric.numerator.table):
         return refused_units(listed)
     whole = fleet(question.snapshot, tuple(question.where))
     split = fleet(question.snapshot, question.by, where=question.where)

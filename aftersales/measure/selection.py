@@ -103,6 +103,12 @@ def failed_only(snapshot: Snapshot, table: str) -> tuple[FailedOnly, ...]:
     return once(snapshot, ("failed only", table), read)
 
 
+def only_failures(snapshot: Snapshot, table: str) -> tuple[FailedOnly, ...]:
+    """`failed_only` where no other source knows a unit: then no rate can be given; else empty."""
+    listed = failed_only(snapshot, table)
+    return listed if listed and all(source.is_all for source in listed) else ()
+
+
 def _chance(events_n: int, units_n: int) -> bool:
     """Whether a population with so many events would all but never have an event on every unit."""
     silent_share = math.exp(-events_n / units_n)

@@ -18,6 +18,7 @@ from aftersales.lake.suppression import STATE, is_small, told
 from aftersales.measure.compute import MetricResult
 from aftersales.measure.definitions import metric
 from aftersales.measure.dimensions import UNIT_SIDE, dimension_title, filled_unit_dimensions, find_dimension
+from aftersales.measure.selection import only_failures, refused_units
 from aftersales.model.errors import MetricError
 from aftersales.publish.charts import Chart, heat, monthly_counts, ranked_bars, rates_with_intervals, trend
 from aftersales.publish.scene import Payload, Scene, column, message, section, table
@@ -39,7 +40,20 @@ def _question(scene: Scene) -> str:
 
 
 def _has_rate(scene: Scene) -> bool:
-    return scene.snapshot.has_rows("unit") and scene.snapshot.has_rows(COUNTS[_question(scene)])
+    events = COUNTS[_question(scene)]
+    has_both = scene.snapshot.has_rows("unit") and scene.snapshot.has_rows(events)
+    return has_both and not only_failures(scene.snapshot, events)
+
+
+def _no_rate(scene: Scene) -> str:
+    """Why there is no rate: no units, or only those that failed."""
+    listed = only_failures(scene.snapshot, COUNTS[_question(scene)]) if scene.snapshot.has_rows("unit") else ()
+    if listed:
+        return scene.say(*refused_units(listed))
+    return scene.say(
+        "No rate can be given: no units in service are known, so failures have no base. Counts are shown below.",
+        "无法给出比率:没有在用产品数据,故障数缺少基数。以下仅显示数量。",
+    )
 
 
 def _mode(scene: Scene) -> str:
@@ -98,15 +112,11 @@ def answer(scene: Scene) -> Payload:
     """One sentence a manager can repeat, and the findings for the run's record."""
     title = scene.say("The answer", "结论")
     if not _has_rate(scene):
-        text = scene.say(
-            "No rate can be given: no units in service are known, so failures have no base. Counts are shown below.",
-            "无法给出比率:没有在用产品数据,故障数缺少基数。以下仅显示数量。",
-        )
         return section(
             scene,
             "answer",
             title,
-            message=message("refused", text),
+            message=message("refused", _no_rate(scene)),
             facts={"findings": []},
             answer={"text": _counts_sentence(scene), "detail": None, "tone": "quiet"},
         )
@@ -559,9 +569,7 @@ def ledger(scene: Scene) -> Payload:
             scene,
             "ledger",
             title,
-            message=message(
-                "refused", scene.say("No rates: no units in service are known.", "无比率:没有在用产品数据。")
-            ),
+            message=message("refused", _no_rate(scene)),
         )
     cells, drill = _cells(scene), _drill(scene)
     definition = metric(_question(scene))
