@@ -212,3 +212,34 @@ def codes_accept(
         return
     out.print(f"{shown}: {value} -> {target}{f' from {since}' if since else ''}", markup=False)
     out.print(f"next: aftersales ingest --replay {source}", style="dim", markup=False)
+
+
+@app.command()
+def tags(
+    since: Annotated[str, typer.Option(help="Tickets opened from this day on, YYYY-MM-DD.")] = "",
+    workspace: WorkspaceOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Problem tags of service staff: unknown and retired ones, coverage and consistency per team.
+
+    Example: aftersales tags --since 2025-01-01
+    """
+    from aftersales.collect.tags import read_tags, tag_consistency, tag_coverage, tag_findings, tagged_tickets
+
+    place = open_workspace(workspace)
+    dictionary, first = read_tags(place), day_option(since, "since")
+    with pinned_lake(place) as (snapshot, _):
+        tagged = tagged_tickets(snapshot, dictionary)
+        tagged = tagged[tagged["day"] >= first] if first else tagged
+        found = {
+            "findings": tag_findings(tagged, dictionary),
+            "coverage": tag_coverage(snapshot, tagged, since=first),
+            "consistency": tag_consistency(tagged),
+        }
+    if json_:
+        print_json({name: records(frame) for name, frame in found.items()})
+        return
+    for name, frame in found.items():
+        out.print(f"{name}:", style="bold")
+        print_rows(records(frame))
+        out.print()
