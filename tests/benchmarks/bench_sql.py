@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import psycopg
-from bench_ingest import Run, measured
+from measured import Run, measured
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from postgres import server
@@ -91,7 +91,7 @@ def main(rows: int) -> int:
         }
     print(f"{rows:,} rows, 14 columns, out of PostgreSQL")
     for name, run in runs.items():
-        print(f"  {name:<16} {run}")
+        print(f"  {name:<16} {run.seconds:6.1f} s  (cpu {run.cpu_seconds:5.1f} s)  {run.peak_mb:6.0f} MB")
     ours, pandas, copy = runs["workbench"], runs["pandas.read_sql"], runs["COPY to CSV"]
     same = ours.counts == pandas.counts == copy.counts
     print(f"  pandas takes {pandas.seconds / ours.seconds:.1f} times as long and {pandas.peak_mb / ours.peak_mb:.1f} "
