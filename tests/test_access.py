@@ -303,3 +303,58 @@ def test_jupyterhub_names_the_user_only_where_the_settings_say_so(tmp_path: Path
     given = {"JUPYTERHUB_USER": "li", "LOGNAME": "root", "USER": "root"}
     assert resolve_viewer(workspace(tmp_path, {"r": {}}, users), environment=given).user == ME
     assert resolve_viewer(workspace(tmp_path, {"r": {}}, {**users, "jupyterhub": True}), environment=given).user == "li"
+
+
+def test_the_roles_of_the_guide_and_of_workbench_yml_hold(tmp_path: Path) -> None:
+    home = Path(__file__).parent.parent
+    guide = (home / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (block,) = [part for part in guide.split("```yaml")[1:] if part.lstrip().startswith("roles:")]
+    settings = (home / "workbench.yml").read_text(encoding="utf-8").partition("# roles:")
+    commented = "roles:\n" + "\n".join(line.removeprefix("# ") for line in settings[2].splitlines())
+    for text in (block.partition("```")[0], commented):
+        (tmp_path / "workbench.yml").write_text(text, encoding="utf-8")
+        place = open_workspace(tmp_path)
+        check_policy(place)
+        viewer = resolve_viewer(place, environment={}, as_role="") if place.settings.access.default_role else None
+        assert viewer is None or viewer.role == "executive"
+        for role in place.settings.roles:
+            access = access_of(place, Viewer("li.na", role, (role,), {"team": ("北区",)}))
+            assert isinstance(access, Access)
+            assert access.may_read("ticket")
+            assert not access.may_read("recall") or role == "analyst"
+
+
+def test_ids_of_staff_are_compared_as_pseudonyms(tmp_path: Path) -> None:
+    from aftersales.lake.vault import STAFF, pseudonyms
+
+    place = workspace(tmp_path, {"r": {"rows": {"ticket": "owner_id == staff_pseudonym($user)"}}})
+    mine = pseudonyms(place).of("li", STAFF)
+    rows = [{"ticket_id": "T1", "owner_id": mine}, {"ticket_id": "T2", "owner_id": "li"}, {"ticket_id": "T3"}]
+    seen = replace(lake(tmp_path, ticket=rows), access=access_of(place, Viewer("li", "r")))
+    assert keys(seen, "ticket", "ticket_id") == ["T1"]
+
+
+def test_what_a_source_or_the_workspace_holds_to_be_personal_is_hidden_too(tmp_path: Path) -> None:
+    (tmp_path / "data" / "sources").mkdir(parents=True)
+    source = "tables: {ticket: {columns: {x_phone: {from: tel, tier: P2}, team: 团队}}}"
+    (tmp_path / "data" / "sources" / "crm.yml").write_text(source, encoding="utf-8")
+    text = {"roles": {"r": {}}, "privacy": {"tiers": {"ticket.region": "P2"}}}
+    (tmp_path / "workbench.yml").write_text(yaml.safe_dump(text), encoding="utf-8")
+    access = access_of(open_workspace(tmp_path), Viewer("li", "r"))
+    assert access is not None
+    shown = {name: access.treatment("ticket", name).show for name in ("x_phone", "region", "team", "x_other")}
+    assert shown == {"x_phone": "hide", "region": "hide", "team": "show", "x_other": "show"}
+
+
+def test_raw_rows_of_the_quarantine_need_every_column_of_their_table(tmp_path: Path) -> None:
+    def role(**more: Any) -> Access:
+        access = access_of(workspace(tmp_path, {"r": more}), Viewer("li", "r"))
+        assert access is not None
+        return access
+
+    assert role(tier="P1").treatment("quarantine", "raw").show == "hide"
+    assert role(tier="P2").treatment("quarantine", "raw").show == "show"
+    assert not role(tier="P2")._sees_every_column("ticket"), "a place on the map is P3"
+    assert role(tier="P3")._sees_every_column("ticket")
+    assert not role(tier="P3", columns={"ticket.subject": "hide"})._sees_every_column("ticket")
+    assert not role(tier="P3", rows={"ticket": "team == 'x'"}).may_read("quarantine")

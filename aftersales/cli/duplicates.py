@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,10 @@ from aftersales.cli.console import (
     who,
 )
 from aftersales.model.settings import open_workspace
+
+if TYPE_CHECKING:
+    from aftersales.collect.identity import ProposedPair
+    from aftersales.lake.store import Snapshot
 
 app = typer.Typer(no_args_is_help=True, help="Probable duplicate tickets: proposed, reviewed, never merged silently.")
 
@@ -39,7 +44,8 @@ def find(
 
     place = open_workspace(workspace)
     rules = DuplicateRules(within_days=days, threshold=threshold)
-    with pinned_lake(place) as (snapshot, _):
+    with pinned_lake(place, purpose="duplicates find") as (snapshot, _):
+        snapshot.check_rows("ticket")
         found = find_duplicates(snapshot, rules)
     with open_register(place) as register:
         new = propose(register, found.pairs, who=who(), now=now())
@@ -75,8 +81,11 @@ def list_(
     from aftersales.collect.identity import list_pairs
     from aftersales.lake.register import open_register
 
-    with open_register(open_workspace(workspace)) as register:
+    place = open_workspace(workspace)
+    with open_register(place) as register:
         pairs = list_pairs(register, state)
+    with pinned_lake(place, purpose="duplicates list") as (snapshot, _):
+        pairs = _pairs_seen(snapshot, pairs)
     rows: list[dict[str, Any]] = [asdict(pair) for pair in pairs[:limit]]
     if json_:
         print_json(rows)
@@ -87,6 +96,15 @@ def list_(
     print_rows(rows, ["pair_id", "left_id", "right_id", "score", "why", "decision", "decided_by"])
     if len(pairs) > limit:
         out.print(f"{len(pairs) - limit:,} more; --limit shows them", style="dim")
+
+
+def _pairs_seen(snapshot: Snapshot, pairs: Sequence[ProposedPair]) -> list[ProposedPair]:
+    """The pairs of which the viewer sees both tickets."""
+    if snapshot.access is None or snapshot.access.role is None:
+        return list(pairs)
+    snapshot.check_rows("ticket")
+    seen = set(snapshot.table("ticket").select("ticket_id").execute()["ticket_id"])
+    return [pair for pair in pairs if {pair.left_id, pair.right_id} <= seen]
 
 
 @app.command("decide")

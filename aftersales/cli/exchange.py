@@ -51,13 +51,20 @@ def export(
     Example: aftersales exchange export claims.json.gz --quality-task 0b0f4e7c-2f0e-4a53-9d5c-3d1f0a6f7b21
     """
     from aftersales.collect.exchange import ExportOptions, export_claims
+    from aftersales.lake.audit import asked
 
     options = ExportOptions(
         quality_task, comments, own_fields, tuple(issue or ()), day_option(start, "start"), day_option(end, "end")
     )
     place = open_workspace(workspace)
-    with pinned_lake(place) as (snapshot, _), err.status("writing claims"):
+    with (
+        pinned_lake(place, purpose="exchange export") as (snapshot, _),
+        asked(snapshot, "export", "claims", asdict(options), ["repair", "part_use", "unit"]) as entry,
+        err.status("writing claims"),
+    ):
+        snapshot.check_rows("repair")
         done = export_claims(snapshot, file, options, repair_date=place.settings.exchange.repair_date)
+        entry.answered(done.repairs)
     if json_:
         print_json({**asdict(done), "path": str(done.path)})
     else:

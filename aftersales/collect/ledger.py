@@ -66,8 +66,7 @@ def set_aside(snapshot: Snapshot, sources: Sequence[str] = ()) -> pd.DataFrame:
 
 def _open(snapshot: Snapshot, sources: Sequence[str] = ()) -> ir.Table | None:
     """Entries of the newest load of each file that nothing has closed; None where nothing was ever loaded."""
-    if snapshot.access is not None:
-        snapshot.access.check_rows("quarantine")
+    snapshot.check_rows("quarantine")
     newest = latest_deliveries(snapshot)
     if newest.empty:
         return None

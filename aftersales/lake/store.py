@@ -174,6 +174,17 @@ class Snapshot:
         """Whether the viewer may see any row of the table."""
         return self.access is None or self.access.may_read(name)
 
+    def check_rows(self, name: str) -> None:
+        """Refuse to show or send single rows of a table to a viewer who sees figures only.
+
+        Raises
+        ------
+        AccessError
+            The viewer sees aggregates only, or not this table.
+        """
+        if self.access is not None:
+            self.access.check_rows(name)
+
     def check_columns(self, name: str, columns: Sequence[str], *, joins: Sequence[str] = ()) -> None:
         """Refuse figures that would be counted, grouped or filtered by what the viewer sees masked.
 
