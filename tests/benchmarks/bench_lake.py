@@ -61,7 +61,7 @@ from pathlib import Path
 started = time.perf_counter()
 scan = parquet_scan(data_files(Store(Path(sys.argv[1])).open("ticket")))
 connection = duckdb.connect()
-connection.execute("set memory_limit='4GB'; set TimeZone='UTC'")
+connection.execute("set memory_limit='4GB'; set TimeZone='UTC'; set enable_progress_bar=false")
 connection.execute(f"create table change as select no from read_parquet('{sys.argv[2]}')")
 connection.execute(f'''
     copy (select c.* replace (case when n.no is null then c.superseded_at else now() end as superseded_at)

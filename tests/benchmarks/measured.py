@@ -30,7 +30,7 @@ import json, sys, time
 import duckdb
 started = time.perf_counter()
 connection = duckdb.connect()
-connection.execute("set memory_limit='4GB'")
+connection.execute("set memory_limit='4GB'; set enable_progress_bar=false")
 connection.execute(f"copy (select * from {sys.argv[1]}) to '{sys.argv[2]}' (format parquet)")
 print(json.dumps({"work": time.perf_counter() - started}))
 """
@@ -62,7 +62,12 @@ def measured(*command: str) -> Run:
     if process.returncode:
         raise SystemExit(f"{command[0]} ended with {process.returncode}")
     kilobytes = used.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return Run(json.loads(out), time.perf_counter() - started, used.ru_utime + used.ru_stime, kilobytes * 1024 / 1e6)
+    return Run(
+        json.loads(out.splitlines()[-1]),
+        time.perf_counter() - started,
+        used.ru_utime + used.ru_stime,
+        kilobytes * 1024 / 1e6,
+    )
 
 
 def fastest(again: Callable[[], None], *command: str, times: int = 2) -> Run:
