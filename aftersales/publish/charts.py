@@ -922,6 +922,77 @@ def heat(
     )
 
 
+def share_matrix(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    row_title: str,
+    column_title: str,
+    quantity: str,
+    subtitle: str = "",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    filter: str | None = None,
+    selected: Sequence[Any] = (),
+    alt_text: str = "",
+    wide: bool = True,
+) -> Chart:
+    """Shares of things that are as they should be, written into a grid: the paler the better, ▼ where too low.
+
+    `rows`: one per cell: `k`, `row`, `column`, `column_order`, `value` (0..1), `low`, `high`, `n`, `base`, `below`
+    (True: marked), `mark` (what the mark means, or empty).
+    """
+    said = _words(lang, words)
+    ready = _ready(rows, "share")
+    ready["cell"] = ready["below"].map({True: "▼ ", False: ""}) + ready["value_text"]
+    ready["short"] = [f"{100 * value:.0f}" for value in ready["value"]]  # where a cell is too narrow for more
+    ready["lacking"] = 1 - ready["value"]
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        y = alt.Y("row:N", sort=alt.EncodingSortField(field="row", op="min", order="ascending"),
+                  axis=alt.Axis(title=None, grid=False, labelPadding=8, labelLimit=170))  # fmt: skip
+        narrow = "bandwidth('x') < 56"
+        heads = alt.Axis(
+            title=quantity, titleAnchor="start", titleFontWeight="normal", orient="top", grid=False,
+            labelLimit=120, labelOverlap=False, minExtent=alt.ExprRef(f"{narrow} ? 92 : 0"),
+            labelAngle=alt.ExprRef(f"{narrow} ? -45 : 0"), labelAlign=alt.ExprRef(f"{narrow} ? 'left' : 'center'"),
+        )  # fmt: skip
+        order = alt.EncodingSortField(field="column_order", op="min", order="ascending")
+        x = alt.X("column:N", sort=order, axis=heads)
+        tips = _tips(
+            ("row:N", row_title, None), ("column:N", column_title, None), ("value_text:N", quantity, None),
+            ("interval:N", said["interval"], None), ("n:Q", said["n"], ",.0f"), ("base:Q", said["base"], ",.0f"),
+            ("mark:N", " ", None),
+        )  # fmt: skip
+        shade = alt.Color("lacking:Q", legend=None, scale=alt.Scale(
+            type="threshold", domain=[0.02, 0.2], range=[LIGHT["middle"], LIGHT["high1"], LIGHT["high3"]]))  # fmt: skip
+        cells = _base().mark_rect(cornerRadius=2, stroke=LIGHT["paper"], strokeWidth=2,
+                                  cursor="pointer" if filter else "default")  # fmt: skip
+        cells = cells.encode(x=x, y=y, color=shade, opacity=_chosen(), tooltip=tips)
+        ink = alt.condition("datum.lacking >= 0.2", alt.value(HEAT_INK), alt.value(LIGHT["ink"]))
+
+        def numbers(text: str, size: int, shown: str) -> Any:
+            mark = _base().mark_text(fontSize=size, opacity=alt.ExprRef(f"{shown} ? 1 : 0"))
+            return mark.encode(x=x, y=y, text=f"{text}:N", tooltip=tips, color=ink)
+
+        chart = alt.layer(cells, numbers("cell", 12, f"!({narrow})"), numbers("short", 11, narrow))
+        return _spec(chart.add_params(_selection()).properties(width="container", height=alt.Step(30)))
+
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_once("share_matrix", row_title, column_title, quantity, lang, filter is not None, said, draw=draw),
+        rows=records(ready),
+        filter=filter,
+        selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
 # ---------------------------------------------------------------- charts over time
 
 
@@ -1178,6 +1249,75 @@ def monthly_counts(
         rows=data,
         filter=filter,
         selected=tuple(selected),
+        alt=alt_text,
+        wide=wide,
+    )
+
+
+def volume_bars(
+    rows: pd.DataFrame,
+    *,
+    id: str,
+    title: str,
+    quantity: str,
+    expected: str,
+    state: str,
+    subtitle: str = "",
+    lang: Lang = "en",
+    words: Mapping[str, str] | None = None,
+    alt_text: str = "",
+    wide: bool = False,
+) -> Chart:
+    """Counts per week as bars over the band of what was to be expected; implausible ones in the warning colour.
+
+    `rows`: `period` (first day), `value`, `expected`, `low`, `high` (missing where nothing can be expected), `state`
+    (`too_few`, `too_many` and `missing` are marked with ▼ and ▲), `state_text`.
+    """
+    import pandas as pd
+
+    said = _words(lang, words)
+    ready = rows.assign(period=pd.to_datetime(rows["period"]))
+    ready["odd"] = ready["state"].isin(["too_few", "too_many", "missing"])
+    ready["mark"] = ready["state"].map({"too_few": "▼", "missing": "▼", "too_many": "▲"}).fillna("")
+    ready["is_open"] = ready["state"] == "open"
+    ready["interval"] = [
+        interval_text(low, high, "count") if not missing(low) else ""
+        for low, high in zip(ready["low"], ready["high"], strict=True)
+    ]
+    ready["high"] = ready["high"].clip(upper=2 * max(ready["value"].max(), ready["expected"].max(), 1))  # drawn so far
+    kept = ["period", "value", "expected", "low", "high", "odd", "mark", "is_open", "interval", "state_text"]
+
+    def draw() -> dict[str, Any]:
+        alt = altair()
+        x = alt.X("period:T", axis=_month_axis("month", lang, max(len(ready) // 4, 1)), scale=alt.Scale(padding=8))
+        y = alt.Y("value:Q", axis=_upright(quantity, "count", lang, -14), scale=alt.Scale(zero=True))
+        tips = _tips(
+            ("period:T", said["period"], "%Y-%m-%d"), ("value:Q", quantity, ",.0f"), ("expected:Q", expected, ",.0f"),
+            ("interval:N", expected, None), ("state_text:N", state, None),
+        )  # fmt: skip
+        known = _base().transform_filter("isValid(datum.low)")
+        band = known.mark_area(opacity=0.18, color=LIGHT["rest"], interpolate="monotone")
+        middle = known.mark_line(color=LIGHT["rest"], strokeDash=[4, 4], strokeWidth=1.5, interpolate="monotone")
+        shade = (
+            alt.when("datum.odd").then(alt.value(LIGHT["bad"]))
+            .when("datum.is_open").then(alt.value(LIGHT["unripe"])).otherwise(alt.value(LIGHT["accent"]))
+        )  # fmt: skip
+        bars = _base().mark_bar(size=7, cornerRadiusEnd=1).encode(x=x, y=y, tooltip=tips, color=shade)
+        marks = _base().transform_filter("datum.odd").mark_text(dy=-9, fontSize=11, color=LIGHT["bad"])
+        layers = [
+            band.encode(x=x, y="low:Q", y2="high:Q"),
+            middle.encode(x=x, y="expected:Q"),
+            bars,
+            marks.encode(x=x, y=y, text="mark:N", tooltip=tips),
+        ]
+        return _spec(alt.layer(*layers).add_params(_selection()).properties(width="container", height=150))
+
+    return Chart(
+        id=id,
+        title=title,
+        subtitle=subtitle,
+        spec=_once("volume", quantity, expected, state, lang, len(ready), said, draw=draw),
+        rows=records(ready[kept]),
         alt=alt_text,
         wide=wide,
     )
