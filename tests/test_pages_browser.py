@@ -238,9 +238,9 @@ def test_the_cards_of_the_index_lead_to_the_pages_and_a_page_that_is_left_ends_i
             f"{name}?lang=zh" for name in ("overview", "root_cause", "improvement_review", "ingestion", "catalogue")
         ]
         cards.last.click()
-        page.tab.wait_for_url("**/ingestion?lang=zh")
-        page.settled(BOARDS["ingestion"])
-        assert page.tab.locator(".as-head h1").inner_text() == "数据接入"
+        page.tab.wait_for_url("**/catalogue?lang=zh")
+        page.settled(BOARDS["catalogue"])
+        assert page.tab.locator(".as-head h1").inner_text() == "数据目录"
         end = time.monotonic() + 20
         while kernels() > before + 1 and time.monotonic() < end:
             page.tab.wait_for_timeout(100)

@@ -161,7 +161,7 @@ class DuplicateRules:
     same_unit: float = 30.0
     other_unit: float = -30.0
     text_points: float = 40.0
-    text_from: float = 0.55
+    text_from: float = 0.65
     text_full: float = 0.9
     other_text: float = -20.0
     same_symptom: float = 10.0
