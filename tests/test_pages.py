@@ -173,13 +173,8 @@ def test_an_empty_workspace_says_what_is_missing_and_breaks_nothing(tmp_path: Pa
     kinds = messages(sections)
     assert set(kinds.values()) <= {"empty", "refused"}, (kinds, log_of(place))
     for id, section in sections.items():
-<<<<<<< HEAD
-        if id in ("strip", "cards", "fresh") or (name == "catalogue" and id != "answer"):
+        if id in ("strip", "cards", "sources") or (name == "catalogue" and id != "answer"):
             continue  # the catalogue shows what could be loaded
-=======
-        if id in ("strip", "cards", "sources"):
-            continue
->>>>>>> d8f25c0 (Ingestion page: what wants a hand, sources with score, volume against expected, drift, codes, checks, duplicates)
         figures = section.get("figures", [])
         assert id in kinds or (
             figures and all(figure["state"] in ("no_data", "refused") and figure["note"] for figure in figures)

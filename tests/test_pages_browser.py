@@ -27,12 +27,8 @@ MODULES = (index, ingestion, catalogue, overview, root_cause, improvement_review
 BOARDS = {module.__name__.rsplit(".", 1)[1]: 1 + len(module.SECTIONS) for module in MODULES}
 VOLUMES = ("surveys", "hotline", "shipments", "repairs", "app_tickets", "mes_units")
 CHARTS = {
-<<<<<<< HEAD
-    "ingestion": {"ledger", "reasons"},
-    "catalogue": {"lineage"},
-=======
     "ingestion": {"scores", "ledger", "reasons", *(f"volume_{name}" for name in VOLUMES)},
->>>>>>> d8f25c0 (Ingestion page: what wants a hand, sources with score, volume against expected, drift, codes, checks, duplicates)
+    "catalogue": {"lineage"},
     "overview": {"tickets", "complaint_rate", "channel", "ticket_type", "symptoms", "speed"},
     "root_cause": {"pareto", "since_when", "on_what", "pair"},
     "improvement_review": {"before_after_mode", "before_after_all", "over_time"},
