@@ -300,6 +300,7 @@ def test_a_folder_that_is_no_workspace_is_named(name: str, tmp_path: Path) -> No
     needed = {"action show": ["A"], "action add": ["A", "--title", "t", "--owner", "o"], "action set": ["A"], "action import": ["f.csv"],
               "duplicates decide": ["D-1", "same"], "access explain": ["li", "ticket"],
                   "codes accept": ["s", "c", "v", "t"],
+                  "privacy export": ["s", "--out", "s.json"], "privacy erase": ["s", "--reason", "r"],
                   "exchange export": ["c.json"], "exchange import": ["c.json"], "metric compute": ["nps"], "report show": ["latest"]}  # fmt: skip
     done = run(*name.split(), *needed.get(name, []), "--workspace", str(tmp_path), code=2)
     parts = four_parts(done)

@@ -83,10 +83,12 @@ def is_completed(workspace: TestWorkspace, prepared: Prepared) -> None:
 
 
 def test_the_second_delivery_tells_killed_loads_apart(prepared: Prepared) -> None:
-    """Every table changes, rows are corrected, rejected and new: else the tests below would prove little."""
+    """Tables change, rows are corrected, rejected and new: else the tests below would prove little."""
     assert "quarantine" not in prepared.before
     assert prepared.reasons == BAD
-    assert all(prepared.before.get(name) != content for name, content in prepared.after.items() if content)
+    assert all(
+        prepared.before.get(name) != content for name, content in prepared.after.items() if content and name != "header"
+    )
     assert len(prepared.after["ticket"]) == 2_000 + ROWS
     assert sum(not row[-1] for row in prepared.after["ticket"]) == 500
     assert len(prepared.after["quarantine"]) == BAD
