@@ -208,6 +208,7 @@ def check_groups(frame: pd.DataFrame, keys: list[str], count: str, true: pd.Seri
         assert left >= smallest, f"the total less the groups shown is {left}"
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(st.integers(0, 3), roles())
 def test_no_route_gives_a_row_or_a_value_outside_the_policy(seed: int, role: dict[str, Any]) -> None:
