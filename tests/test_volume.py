@@ -99,3 +99,24 @@ def test_weeks_add_up_the_days(loaded: TestWorkspace) -> None:
 def test_a_source_that_delivered_nothing_has_no_volume(workspace: TestWorkspace) -> None:
     assert volume(workspace.snapshot(), "crm").empty
     assert odd_periods(workspace.snapshot(), []).empty
+
+
+def test_days_whose_rows_are_not_all_known_yet_are_open(workspace: TestWorkspace) -> None:
+    """A tenth of the rows becomes known five days late: the last five days have lost nothing, they are just young."""
+    rows = []
+    for day in range(70):
+        date = FIRST + dt.timedelta(days=day)
+        for i in range(20):
+            known = date + dt.timedelta(days=5 if i < 2 else 0)
+            if known <= FIRST + dt.timedelta(days=69):
+                rows.append([f"t{day}-{i}", f"{date} 10:00:00", f"{known} 10:00:00"])
+    workspace.file("a.csv", csv_text(["id", "created", "known"], rows))
+    text = """
+        owner: test
+        files: data/raw/*
+        tables: {ticket: {columns: {ticket_id: id, created_at: created, known_at: known}}}
+    """
+    workspace.ingest(workspace.source(text))
+    states = volume(workspace.snapshot(), "crm")["state"].tolist()
+    assert states[-6:] == ["open"] * 6
+    assert set(states[35:-6]) == {"ok"}

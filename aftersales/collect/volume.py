@@ -42,7 +42,8 @@ def volume(
     -------
     One row per period, also those without any row: period (first day), rows, expected, low and high (rows),
     history_n (earlier periods compared with) and state: `ok`, `too_few`, `too_many`, `missing` (none at all, though
-    some were to be expected), `cannot_tell` (not enough history), `open` (still running, or not delivered to its end).
+    some were to be expected), `cannot_tell` (not enough history), `open` (still running, not delivered to its end, or
+    younger than the time within which nineteen of twenty rows of the source become known).
 
     Notes
     -----
@@ -76,20 +77,26 @@ def _main_table(snapshot: Snapshot, source: str) -> str | None:
 
 
 def _daily(snapshot: Snapshot, source: str, name: str) -> tuple[pd.Series, dt.date]:
-    """Rows per day without gaps, and the first day of which more may still come: that of the newest row known."""
+    """Rows per day without gaps, and the first day of which more may still come.
+
+    That is the day of the newest row known, less the whole days within which 95 % of the rows become known.
+    """
     table = canonical_table(name)
     rows = snapshot.table(name)
     rows = rows.filter(rows.source_system == source)
     clock = rows[table.clock]
     day = snapshot.site_time(clock).date() if table.column(table.clock).type == "ts" else clock
-    newest = snapshot.connection.execute(rows.known_at.max())
+    seconds = rows.known_at.epoch_seconds() - clock.cast("timestamp('UTC')").epoch_seconds()
+    told = snapshot.connection.execute(rows.aggregate(newest=rows.known_at.max(), lag=seconds.quantile(0.95)))
+    newest, lag = told["newest"].iloc[0], told["lag"].iloc[0]
     days = rows.select(day=day)
     days = days.filter(days.day.notnull())
     grouped = days.group_by("day").aggregate(rows=days.count())
     found = snapshot.connection.execute(grouped)
     if found.empty or pd.isna(newest):
         return pd.Series(dtype="int64"), dt.date.min
-    until = snapshot.day_of(pd.Timestamp(newest).to_pydatetime())
+    late = dt.timedelta(days=0 if pd.isna(lag) else max(int(lag // 86_400), 0))
+    until = snapshot.day_of(pd.Timestamp(newest).to_pydatetime()) - late
     counts = found.set_index(pd.to_datetime(found["day"]))["rows"].sort_index()
     last = max(counts.index.max(), min(pd.Timestamp(until), counts.index.max() + pd.Timedelta(days=366)))
     return counts.reindex(pd.date_range(counts.index.min(), last), fill_value=0).astype("int64"), until
