@@ -78,7 +78,7 @@ def test_an_empty_lake_has_no_results(tmp_path: Path) -> None:
 def test_the_built_in_checks_follow_from_the_canonical_tables() -> None:
     checks = table_checks()
     assert set(checks) == set(canonical_tables())
-    assert checks["ticket"].required == ["ticket_id", "created_at"]
+    assert checks["ticket"].required == ["ticket_id"]
     assert checks["ticket"].references["unit_id"] == "unit"
     assert checks["repair"].references == {"ticket_id": "ticket", "unit_id": "unit"}
     assert checks["ticket"].ranges["cost_total"].min == 0

@@ -114,7 +114,7 @@ def test_too_few_values_judge_nothing(workspace: TestWorkspace) -> None:
 
 
 def test_several_breaches_are_counted_and_the_worst_is_named(workspace: TestWorkspace) -> None:
-    load(workspace, ["E"] * 71 + ["?"] * 29, ["x"] * 50)
+    load(workspace, ["E"] * 71 + ["?"] * 29, ["x"] * 50, otherwise="blank")
     found = answer(workspace, ["region", "channel"])
     assert (
         found.reason
@@ -140,3 +140,8 @@ def test_a_mended_mapping_opens_the_gate(workspace: TestWorkspace) -> None:
     text = SOURCE.replace("NAME", "crm").replace("OTHERWISE", "keep").replace("W: West", "W: West, S: South")
     workspace.ingest(workspace.source(text))
     assert answer(workspace, ["region"]).rows[["region", "count"]].to_numpy().tolist() == [["East", 71], ["South", 29]]
+
+
+def test_values_that_are_kept_on_purpose_are_no_gap(workspace: TestWorkspace) -> None:
+    load(workspace, ["E"] * 100, ["x"] * 60, otherwise="keep")
+    assert answer(workspace, ["channel"]).rows[["channel", "count"]].to_numpy().tolist() == [["phone", 40], ["x", 60]]

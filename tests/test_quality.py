@@ -55,7 +55,7 @@ def test_each_dimension_is_a_share_worked_by_hand(loaded: TestWorkspace) -> None
         "validity": (4, 5),
         "uniqueness": (3, 4),
         "timeliness": (36, 84),  # 12 hours, then 24 of 72
-        "mapping_coverage": (4, 8),  # status a, b of four; level 1, 1 of four; the rejected row has no value
+        "mapping_coverage": (2, 4),  # status a, b of four; levels are kept as they are
         "overall": (36, 84),
     }
 
@@ -75,7 +75,7 @@ def test_a_small_base_judges_nothing_and_a_large_one_is_held_against_the_gate(lo
     loaded.file("b.csv", csv_text(HEADER, rows))
     loaded.ingest(loaded.source(SOURCE))
     states = scores(loaded.snapshot()).set_index("dimension")["state"]
-    assert states["mapping_coverage"] == "below_gate"  # 44 of 88
+    assert states["mapping_coverage"] == "below_gate"  # 2 of 44
     assert states["validity"] == "ok"  # 44 of 45
 
 
@@ -97,12 +97,12 @@ def test_silence_between_two_deliveries_counts_against_timeliness(loaded: TestWo
 def test_a_file_loaded_again_under_a_mended_mapping_counts_once_and_leaves_its_history(loaded: TestWorkspace) -> None:
     mended = SOURCE.replace("{a: open, b: closed}", "{a: open, b: closed, zzz: waiting}")
     loaded.ingest(loaded.source(mended), loaded_at=dt.datetime(2024, 1, 6, tzinfo=dt.UTC))
-    assert score(loaded)["mapping_coverage"] == (6, 8)
+    assert score(loaded)["mapping_coverage"] == (4, 4)
     history = score_history(loaded.snapshot(), "crm")
     coverage = history[history["dimension"] == "mapping_coverage"]
     assert [(str(row.day), row.good, row.base) for row in coverage.itertuples()] == [
-        ("2024-01-05", 4, 8),
-        ("2024-01-06", 6, 8),
+        ("2024-01-05", 2, 4),
+        ("2024-01-06", 4, 4),
     ]
     assert len(facts(loaded.snapshot())["ingest_run_id"].unique()) == 1
 
@@ -122,6 +122,7 @@ def test_a_dimension_by_column_says_where_it_is_weak(loaded: TestWorkspace) -> N
     ]
     coverage = by_column(loaded.snapshot(), "mapping_coverage").set_index("column")
     assert coverage.loc["status", ["good", "base", "costs_row"]].tolist() == [2, 4, False]
+    assert coverage.loc["severity", ["good", "base"]].tolist() == [2, 4]
 
 
 def test_an_empty_lake_has_no_scores(workspace: TestWorkspace) -> None:

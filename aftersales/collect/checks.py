@@ -124,7 +124,7 @@ def _with_derived(name: str, table: Table, checks: TableChecks) -> TableChecks:
     }
     return checks.model_copy(
         update={
-            "required": list(dict.fromkeys([table.key, table.clock, *checks.required])),
+            "required": list(dict.fromkeys([table.key, *checks.required])),
             "ranges": {**ranges, **checks.ranges},
             "allowed": {**{column: spec.allowed for column, spec in columns if spec.allowed}, **checks.allowed},
             "references": {**_named_like_a_key(name, table), **checks.references},

@@ -6,7 +6,8 @@ Each share is `good` of `base`, so shares of several files are pooled by adding 
     validity          rows that were not rejected, of the rows read
     uniqueness        rows that repeat no other one of their file, of the accepted ones; an older state is no repeat
     timeliness        hours in which the newest row known was as fresh as promised, of the hours since the last delivery
-    mapping_coverage  values their code list knows, of the values of columns that have one
+    mapping_coverage  values their code list knows, of the values of columns that have one; a column whose mapping says
+                      `otherwise: keep` wants to have the others as they are, and is not in it
 
 The score of a source is the least of its shares: a mean would let four good ones hide a broken fifth.
 """
@@ -28,6 +29,9 @@ if TYPE_CHECKING:  # loads measure; only questions to what was measured need it
 
 Dimension = Literal["completeness", "validity", "uniqueness", "timeliness", "mapping_coverage"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+
+KEPT = "mapping_kept"
+"""What is measured of a code list whose other values are kept: it is shown with the coverage, and in no score."""
 
 TITLES: dict[str, tuple[str, str]] = {
     "completeness": ("completeness", "完整性"), "validity": ("validity", "有效性"),
@@ -82,7 +86,13 @@ def delivery_facts(
             for i, column in enumerate(expected)
         ),
         *(
-            _fact("mapping_coverage", counts[f"known_{i}"], counts[f"coded_{i}"], column, **_map_of(mapping, column))
+            _fact(
+                coverage_of(mapping, column),
+                counts[f"known_{i}"],
+                counts[f"coded_{i}"],
+                column,
+                **_map_of(mapping, column),
+            )
             for i, column in enumerate(coded)
         ),
     ]
@@ -103,7 +113,12 @@ def _fresh_hours(connection: duckdb.DuckDBPyConnection, promised: float, since: 
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
-def _fact(dimension: Dimension, good: int, base: int, column: str = "", **more: Any) -> dict[str, Any]:
+def coverage_of(mapping: TableMapping, column: str) -> str:
+    """The dimension in which the code list of a column is measured."""
+    return KEPT if mapping.columns[column].otherwise == "keep" else "mapping_coverage"
+
+
+def _fact(dimension: str, good: int, base: int, column: str = "", **more: Any) -> dict[str, Any]:
     return {"dimension": dimension, "column": column, "good": good, "base": base, "map": "", "costs_row": False, **more}
 
 
@@ -182,6 +197,7 @@ def scores(snapshot: Snapshot) -> pd.DataFrame:
     known = facts(snapshot)
     if known.empty:
         return pd.DataFrame(columns=list(SCORE_COLUMNS))
+    known = known[known["dimension"].isin(DIMENSIONS)]
     pooled = _pooled(known, ["source", "dimension"])
     least = _weakest_places(known)
     pooled["weakest"] = [least.get(key, "") for key in zip(pooled["source"], pooled["dimension"], strict=True)]
@@ -238,6 +254,7 @@ def score_history(snapshot: Snapshot, source: str | None = None) -> pd.DataFrame
     import pandas as pd
 
     rows = snapshot.connection.execute(snapshot.versions_of("quality"))
+    rows = rows[rows["dimension"].isin(DIMENSIONS)]
     rows = rows[rows["source"] == source] if source else rows
     if rows.empty:
         return pd.DataFrame(columns=["source", "day", "dimension", "good", "base", "score"])
@@ -252,7 +269,7 @@ def by_column(snapshot: Snapshot, dimension: Dimension, *, source: str | None = 
     """One dimension per source, table and column, worst first: good, base, share with low and high (95 %).
 
     With `completeness` that is M23 by field; with `mapping_coverage` there is also the `map` and whether a value it
-    lacks `costs_row`.
+    lacks `costs_row`; columns whose other values are kept are listed with the rest.
     """
     import pandas as pd
 
@@ -262,7 +279,7 @@ def by_column(snapshot: Snapshot, dimension: Dimension, *, source: str | None = 
     columns = ["source", "table", "column", "map", "costs_row", "good", "base", "share", "low", "high"]
     if known.empty:
         return pd.DataFrame(columns=columns)
-    known = known[known["dimension"] == dimension]
+    known = known[known["dimension"].isin((dimension, KEPT) if dimension == "mapping_coverage" else (dimension,))]
     known = known[known["source"] == source] if source else known
     found = _pooled(known, ["source", "table", "column", "map", "costs_row"]).rename(columns={"score": "share"})
     found["low"], found["high"] = share_interval(found["good"], found["base"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from aftersales.collect.checks import expected_columns
 from aftersales.collect.delivery import Load
 from aftersales.collect.ledger import Entry, Offered
-from aftersales.collect.quality import coded_columns, unmapped_values
+from aftersales.collect.quality import coded_columns, coverage_of, unmapped_values
 from aftersales.lake.engine import literal, quoted
 
 
@@ -47,10 +47,11 @@ def measured_again(
             freed_n,
         )
     for column in coded_columns(load.source.tables[name]):
+        measure = coverage_of(load.source.tables[name], column)
         known = quoted(f"_coded_{column}")
         lacked = [row for row, entries in offered.items() if _has_reason(entries, f"{column}:unknown_value")]
         good = _count(connection, known, lacked) + _count(connection, known, new)
-        added["mapping_coverage", column] = good, _count(connection, f"{known} is not null", new)
+        added[measure, column] = good, _count(connection, f"{known} is not null", new)
     nothing = (0, 0)
     return [
         {

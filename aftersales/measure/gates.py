@@ -113,6 +113,7 @@ def _feeding(question: Question, whole: Snapshot, table: str) -> pd.DataFrame:
 
 
 def _below(rows: pd.DataFrame, columns: set[str], gates: Mapping[str, float]) -> list[Breach]:
+    rows = rows[rows["dimension"].isin(list(gates))]
     by_column = rows["dimension"].isin(BY_COLUMN)
     rows = rows[~by_column | rows["column"].isin(columns) | rows["costs_row"]]
     pooled = rows.groupby(["dimension", "source", "table", "column"], as_index=False)[["good", "base"]].sum()
