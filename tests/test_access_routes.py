@@ -9,6 +9,7 @@ import csv
 import datetime as dt
 import io
 import json
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -529,6 +530,23 @@ def test_a_visitor_without_a_role_gets_a_page_that_says_so(place: Workspace, mon
     assert (section["message"]["kind"], section["message"]["text"]) == ("refused", "您无权查看此页面。")
     assert not section["charts"]
     assert not section["tables"]
+
+
+@pytest.mark.slow
+def test_a_served_page_knows_its_visitor_by_the_proxy_alone(tmp_path: Path) -> None:
+    """The server runs as an administrator; who comes past the proxy, or without a role, sees nothing for it."""
+    from browser import serve
+    from worlds import SETTINGS, new_workspace
+
+    access = {"trusted_proxy": True, "administrators": [ME], "users": {"li": {"roles": ["r"]}}}
+    place = new_workspace(tmp_path, {**SETTINGS, "roles": {"r": {}}, "access": access})
+    refused = {}
+    with serve(place.notebooks, {"AFTERSALES_WORKSPACE": str(place.root)}, cache=tmp_path) as url:
+        for user in ("li", "eve", ""):
+            request = urllib.request.Request(f"{url}index?lang=zh", headers={"X-Forwarded-User": user} if user else {})
+            with urllib.request.urlopen(request, timeout=60) as response:
+                refused[user] = json.dumps("您无权查看此页面")[1:-1] in response.read().decode()  # outputs are JSON
+    assert refused == {"li": False, "eve": True, "": True}
 
 
 def test_commands_tell_a_role_its_part(place: Workspace) -> None:

@@ -72,7 +72,8 @@ def open_page(name: str, given: Mapping[str, object]) -> Page | RefusedPage:
         _check_reader(sidecar, name, viewer)
         return Page(name, workspace, sidecar, values, os.environ.get(ADDRESS_VARIABLE, ""), viewer)
     except AccessError as error:
-        asked_for = values.get("lang") or workspace.settings.language
+        of_address = parse_qs(os.environ.get(ADDRESS_VARIABLE, "").lstrip("?")).get("lang", [""])[-1]
+        asked_for = of_address or values.get("lang") or workspace.settings.language
         return RefusedPage(error, "zh" if asked_for == "zh" else "en")
 
 
