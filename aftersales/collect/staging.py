@@ -11,6 +11,7 @@ What the steps after this one read:
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,8 @@ from aftersales.lake.engine import literal, quoted
 from aftersales.model.tables import Table
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+DELIMITED = ("csv", "tsv")
+"""Formats whose rows are numbered while they are read; the others bring their numbers along."""
 ONE_A_KEY = "and _id not in (select _id from repeated where place > 1)"
 """Of the staged rows `s` without reasons, the one of each key that counts."""
 
@@ -92,11 +95,21 @@ def _stage(load: Load, connection: duckdb.DuckDBPyConnection, name: str, table: 
         except duckdb.Error as error:  # line breaks in quotes, or several readers need more memory than there is
             if not isinstance(error, duckdb.OutOfMemoryException) and "null_padding" not in str(error):
                 raise
-    (threads,) = one_row(connection, "select current_setting('threads')")
-    connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
-    stage(offered)
-    connection.execute(f"set threads={threads}")
+    if load.file.format in DELIMITED or not _staged_at_once(lambda: stage(offered)):
+        (threads,) = one_row(connection, "select current_setting('threads')")
+        connection.execute("set threads=1")  # numbering rows keeps one of them busy; the others would only spin
+        stage(offered)
+        connection.execute(f"set threads={threads}")
     connection.execute("create or replace temp view staged as select rowid + 1 as _id, * from staged_rows")
+
+
+def _staged_at_once(stage: Callable[[], None]) -> bool:
+    """Whether all processors could stage at once; several of them need more memory."""
+    try:
+        stage()
+    except duckdb.OutOfMemoryException:
+        return False
+    return True
 
 
 def _told(load: Load) -> dict[str, str]:
