@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +21,7 @@ from aftersales.cli.console import (
 from aftersales.model.settings import open_workspace
 
 if TYPE_CHECKING:
-    from aftersales.collect.identity import ProposedPair
-    from aftersales.lake.store import Snapshot
+    pass
 
 app = typer.Typer(no_args_is_help=True, help="Probable duplicate tickets: proposed, reviewed, never merged silently.")
 
@@ -78,14 +76,14 @@ def list_(
 
     Example: aftersales duplicates list --state unsure
     """
-    from aftersales.collect.identity import list_pairs
+    from aftersales.collect.identity import list_pairs, pairs_seen
     from aftersales.lake.register import open_register
 
     place = open_workspace(workspace)
     with open_register(place) as register:
         pairs = list_pairs(register, state)
     with pinned_lake(place, purpose="duplicates list") as (snapshot, _):
-        pairs = _pairs_seen(snapshot, pairs)
+        pairs = pairs_seen(snapshot, pairs)
     rows: list[dict[str, Any]] = [asdict(pair) for pair in pairs[:limit]]
     if json_:
         print_json(rows)
@@ -96,15 +94,6 @@ def list_(
     print_rows(rows, ["pair_id", "left_id", "right_id", "score", "why", "decision", "decided_by"])
     if len(pairs) > limit:
         out.print(f"{len(pairs) - limit:,} more; --limit shows them", style="dim")
-
-
-def _pairs_seen(snapshot: Snapshot, pairs: Sequence[ProposedPair]) -> list[ProposedPair]:
-    """The pairs of which the viewer sees both tickets."""
-    if snapshot.access is None or snapshot.access.role is None:
-        return list(pairs)
-    snapshot.check_rows("ticket")
-    seen = set(snapshot.table("ticket").select("ticket_id").execute()["ticket_id"])
-    return [pair for pair in pairs if {pair.left_id, pair.right_id} <= seen]
 
 
 @app.command("decide")

@@ -407,6 +407,21 @@ def list_pairs(register: Register, state: str = "open") -> list[ProposedPair]:
     return sorted(wanted, key=lambda pair: (-pair.score, pair.left_id, pair.right_id))
 
 
+def pairs_seen(snapshot: Snapshot, pairs: Sequence[ProposedPair]) -> list[ProposedPair]:
+    """The pairs of which the viewer sees both tickets.
+
+    Raises
+    ------
+    AccessError
+        The viewer sees no single tickets.
+    """
+    if snapshot.access is None or snapshot.access.role is None:
+        return list(pairs)
+    snapshot.check_rows(TABLE)
+    seen = set(snapshot.connection.execute(snapshot.table(TABLE).ticket_id))
+    return [pair for pair in pairs if {pair.left_id, pair.right_id} <= seen]
+
+
 def _in_order() -> sa.Select[DuplicateDecision]:
     return sa.select(DuplicateDecision).order_by(DuplicateDecision.decision_id)
 

@@ -9,12 +9,13 @@ import pandas as pd
 from aftersales.collect.checks import check_results, table_checks
 from aftersales.collect.codes import coverage, unmapped
 from aftersales.collect.drift import drift_of
-from aftersales.collect.identity import ProposedPair, list_pairs
+from aftersales.collect.identity import ProposedPair, list_pairs, pairs_seen
 from aftersales.collect.ledger import fresh_sources, latest_deliveries, set_aside
 from aftersales.collect.mapping import Source, catalogue
 from aftersales.collect.quality import scores
 from aftersales.collect.volume import volume
 from aftersales.lake.register import open_register
+from aftersales.lake.suppression import is_small
 from aftersales.publish.scene import Payload, Scene, message, section
 
 WEEKS = 26
@@ -97,8 +98,17 @@ def code_coverage(scene: Scene) -> pd.DataFrame:
 
 
 def all_checks(scene: Scene) -> pd.DataFrame:
-    """Checks of the tables."""
-    return scene.once("checks", lambda: of_chosen(scene, check_results(scene.snapshot, table_checks(scene.workspace))))
+    """Checks of the tables; to a restricted viewer no small counts, and keys only if single rows may be shown."""
+
+    def read() -> pd.DataFrame:
+        rows = of_chosen(scene, check_results(scene.snapshot, table_checks(scene.workspace)))
+        access = scene.snapshot.access
+        if access is None or rows.empty:
+            return rows
+        rows = rows[~(is_small(rows["n_failing"], access.smallest) | is_small(rows["n_checked"], access.smallest))]
+        return rows if access.shows_rows else rows.assign(examples=pd.Series([()] * len(rows), index=rows.index))
+
+    return scene.once("checks", read)
 
 
 def open_pairs(scene: Scene) -> Sequence[ProposedPair]:
@@ -106,7 +116,8 @@ def open_pairs(scene: Scene) -> Sequence[ProposedPair]:
 
     def read() -> list[ProposedPair]:
         with open_register(scene.workspace) as register:
-            return list_pairs(register)
+            pairs = list_pairs(register)
+        return pairs_seen(scene.snapshot, pairs)
 
     return scene.once("pairs", read)
 
