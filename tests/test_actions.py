@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_register import UNICODE, finished, postgresql, register, start, workspace  # noqa: F401
+from test_register import UNICODE, finished, register, start, workspace  # noqa: F401
 
 from aftersales.improve.actions import (
     ActionImport,

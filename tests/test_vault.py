@@ -20,6 +20,7 @@ from aftersales.lake.vault import (
     KEY_VARIABLE,
     STAFF,
     UNREADABLE,
+    Passages,
     Vault,
     master_key,
     open_vault,
@@ -186,3 +187,10 @@ def test_sealing_costs_microseconds(vault: Vault) -> None:
     started = time.process_time()
     vault.unseal(sealed)
     assert time.process_time() - started < 40_000 * 16e-6
+
+
+def test_a_rule_of_dashes_in_a_text_is_no_passage_of_it() -> None:
+    passages = Passages()
+    passages.add("The lock failed.\n" + "-" * 60 + "\nIt opened by itself on the second evening.")
+    assert not passages.holds("-" * 75 + "\nZeroDivisionError: division by zero")
+    assert passages.holds("he said: It opened by itself on the second evening.")

@@ -444,10 +444,11 @@ def pseudonyms(workspace: Workspace) -> Pseudonyms:
 class Passages:
     """Passages of the texts this process has unsealed, as hashes: whether something shown is taken from one of them.
 
-    Any excerpt of thirty signs is recognised; texts shorter than that are not remembered, since labels look like them.
+    Any excerpt of thirty signs is recognised; texts shorter than that are not remembered, since labels look like them,
+    nor are passages of few different signs, such as rules of dashes, which stand in anybody's output.
     """
 
-    WIDTH, STEP, MOST = 20, 10, 2_000_000
+    WIDTH, STEP, LEAST_DIFFERENT, MOST = 20, 10, 8, 2_000_000
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -456,7 +457,8 @@ class Passages:
         """Remember a text."""
         if len(text) >= self.WIDTH + self.STEP and len(self._seen) < self.MOST:
             last = len(text) - self.WIDTH
-            self._seen.update(hash(text[place : place + self.WIDTH]) for place in range(0, last + 1, self.STEP))
+            passages = (text[place : place + self.WIDTH] for place in range(0, last + 1, self.STEP))
+            self._seen.update(hash(passage) for passage in passages if len(set(passage)) >= self.LEAST_DIFFERENT)
 
     def holds(self, text: str) -> bool:
         """Whether a passage of a remembered text stands in `text`."""
