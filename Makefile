@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 data/demo/truth.yml: | $(VENV)/.installed
 	$(BIN)/aftersales demo --rows $(ROWS)
 
-run: $(VENV)/.installed data/demo/truth.yml        ## the demo world: ingest, four reports, what to open
+run: $(VENV)/.installed data/demo/truth.yml        ## the demo world: ingest, five reports, what to open
 	$(BIN)/aftersales ingest
 	$(BIN)/aftersales action import data/demo/actions.csv
 	$(BIN)/aftersales report run --if-changed

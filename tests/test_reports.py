@@ -42,7 +42,7 @@ TEXT = {"type": "text", "default": ""}
 
 
 class Reports:
-    """The four reports of the demo world, each run once, two of them in Chinese."""
+    """The reports of the demo world, each run once, two of them in Chinese."""
 
     def __init__(self, place: Workspace) -> None:
         self.place = place
