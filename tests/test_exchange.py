@@ -7,7 +7,6 @@ import datetime as dt
 import gzip
 import json
 import shutil
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -485,12 +484,10 @@ def test_a_hundred_thousand_claims_go_out_and_come_back_complete(
     from aftersales.lake.store import Store
 
     snapshot = Store(tmp_path / "out").pin(connect(workspace.open()))
-    started = time.process_time()
     done = export_claims(snapshot, tmp_path / "out.json")
     back = imported(workspace, source, tmp_path / "out.json")
     assert (done.claims, done.left_out, back.claims, back.breaches) == (count, 0, count, [])
     assert (back.deliveries[0].accepted, back.deliveries[0].rejected) == (count, 0)
-    assert time.process_time() - started < 90
     columns = ["repair_id", "unit_id", "reported_at", "mileage_km", "country"]
     both = [
         lake_.table("repair").select(columns).order_by("repair_id").to_pyarrow()

@@ -221,13 +221,19 @@ def test_the_cheap_test_in_sql_lets_through_whatever_python_would_find() -> None
     assert {text for text in texts if find(text)} <= passed
 
 
-def test_a_million_texts_without_hits_cost_seconds_not_minutes() -> None:
+def test_a_million_texts_without_hits_cost_about_what_reading_them_with_one_pattern_costs() -> None:
     with duckdb.connect() as connection:
         connection.execute(
             "create table t as select '门锁指纹识别不了,换了电池也没有用,请尽快处理 ' || (i % 977) || ' days' as text "
             "from range(1_000_000) r(i)"
         )
-        started = time.process_time()
-        (hits,) = connection.execute(f"select count(*) filter ({may_hold('text')}) from t").fetchone() or (None,)
+
+        def hits_and_seconds(condition: str) -> tuple[int, float]:
+            started = time.process_time()
+            (hits,) = connection.execute(f"select count(*) filter ({condition}) from t").fetchone() or (0,)
+            return hits, time.process_time() - started
+
+        _, plain = hits_and_seconds("regexp_matches(text, '[0-9]{6}|@')")
+        hits, all_kinds = hits_and_seconds(may_hold("text"))
         assert hits == 0
-        assert time.process_time() - started < 4.0  # both cores together; under 2 s on the clock
+        assert all_kinds < 20 * plain, (all_kinds, plain)
