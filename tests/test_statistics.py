@@ -11,6 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from aftersales.model.statistics import (
     false_discovery_q,
+    negative_binomial_quantile,
     net_score_interval,
     quantile_ranks,
     rate_excess_p,
@@ -135,3 +136,12 @@ def test_ranks_around_the_median_cover_it_as_often_as_said() -> None:
 @pytest.mark.parametrize(("n", "ranks"), [(1, (1, 1)), (3, (1, 3)), (0, (1, 1)), (100, (40, 61))])
 def test_few_values_give_their_whole_range(n: int, ranks: tuple[int, int]) -> None:
     assert tuple(int(x) for x in quantile_ranks(n)) == ranks
+
+
+@pytest.mark.parametrize("share", [0.0025, 0.5, 0.9975])
+def test_the_negative_binomial_quantile_is_that_of_scipy(share: float) -> None:
+    rng = np.random.default_rng(20_261_122)
+    mean = rng.uniform(0.5, 500, 2_000)
+    chance = 1 / rng.uniform(1.001, 30, 2_000)
+    size = mean * chance / (1 - chance)
+    assert negative_binomial_quantile(share, size, chance).tolist() == stats.nbinom.ppf(share, size, chance).tolist()

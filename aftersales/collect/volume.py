@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from aftersales.lake.store import Snapshot
+from aftersales.model.statistics import negative_binomial_quantile
 from aftersales.model.tables import canonical_table
 
 Per = Literal["day", "week"]
@@ -140,7 +140,7 @@ def _interval(history: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarra
     tail = (1 - LEVEL) / 2
     chance = mean / spread
     size = mean * chance / (1 - chance)
-    return middle, stats.nbinom.ppf(tail, size, chance), stats.nbinom.ppf(1 - tail, size, chance)
+    return middle, *(negative_binomial_quantile(share, size, chance) for share in (tail, 1 - tail))
 
 
 def odd_periods(snapshot: Snapshot, sources: Iterable[str], *, weeks: int = 4, per: Per = "day") -> pd.DataFrame:

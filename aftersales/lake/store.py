@@ -142,6 +142,8 @@ class Snapshot:
     access: Access | None = None
     gates: Gates = field(default_factory=Gates)
     """How good the sources of a figure have to be."""
+    _views: dict[str, ibis.Table] = field(default_factory=dict, compare=False, repr=False)
+    """Tables already made on the connection: asking the engine for one costs it two look-ups."""
 
     def day_of(self, moment: dt.datetime) -> dt.date:
         """The day of an instant on the site's clock; one without a zone is taken as UTC."""
@@ -253,13 +255,15 @@ class Snapshot:
         version, uris, schema = self.tables[name]
         files = hashlib.md5("".join(uris).encode()).hexdigest()[:8]  # two lakes may share a connection
         view = f"lake_{name}_v{version}_{files}"
-        if view not in self.connection.list_tables():
-            plain = f"create or replace temp view {view} as select * from {parquet_scan(uris)}"
-            self.connection.raw_sql(plain)
-            there = self.connection.table(view).columns
-            absent = _absent_columns([schema, _schema_of(name)], there)
-            self._make_view(plain.replace("select *", f"select *{absent}", 1), name, there)
-        return self.connection.table(view)
+        if view not in self._views:
+            if view not in self.connection.list_tables():
+                plain = f"create or replace temp view {view} as select * from {parquet_scan(uris)}"
+                self.connection.raw_sql(plain)
+                there = self.connection.table(view).columns
+                absent = _absent_columns([schema, _schema_of(name)], there)
+                self._make_view(plain.replace("select *", f"select *{absent}", 1), name, there)
+            self._views[view] = self.connection.table(view)
+        return self._views[view]
 
     def _make_view(self, statement: str, name: str, there: Sequence[str]) -> None:
         """Sealed texts come out plain; a query that does not name their column does not open them."""

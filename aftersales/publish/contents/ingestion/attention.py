@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Iterable, Sequence
 
 from aftersales.collect.identity import ProposedPair
@@ -22,6 +23,9 @@ from aftersales.publish.contents.ingestion.facts import (
     source_title,
 )
 from aftersales.publish.scene import Payload, Scene, column, section, table
+
+RECENT = dt.timedelta(weeks=8)
+"""How far back an implausible week still wants a hand; older ones stand in the table of volumes."""
 
 
 def answer(scene: Scene) -> Payload:
@@ -92,9 +96,10 @@ def _todo(scene: Scene) -> list[Payload]:
         add("gate", (f"{name} {share}, gate {gate}: metrics of it are refused", f"{name} {share},门槛 {gate}:相关指标被拒绝计算"),
             _owned(scene, row["source"]), (f"Begin with {row['weakest']}", f"从 {row['weakest']} 开始"))  # fmt: skip
     odd = odd_weeks(scene)
+    odd = odd[odd["period"] >= scene.snapshot.day_of(scene.as_of) - RECENT] if len(odd) else odd
     if len(odd):
-        last = odd.sort_values("period").iloc[-1]
-        add("volume", (f"{len(odd)} weeks with an implausible volume, last {last['period']}", f"{len(odd)} 周数据量异常,最近为 {last['period']}"),
+        n, last = len(odd), max(odd["period"])
+        add("volume", (f"{n} of the last weeks had an implausible volume, the newest from {last}", f"近期 {n} 周数据量异常,最近一周始于 {last}"),
             _sources(scene, odd["source"]), ("See the volumes below", "见下方数据量"))  # fmt: skip
     drift = changed_columns(scene)
     if len(drift):
