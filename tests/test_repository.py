@@ -20,6 +20,7 @@ import pytest
 import typer.main
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from worlds import ROOT
@@ -91,6 +92,16 @@ def test_every_pin_is_one_exact_version_in_order() -> None:
     assert len(pins()) == len(lines)
     names = [line.partition("==")[0].lower() for line in lines]
     assert names == sorted(names)
+
+
+def test_every_pin_runs_on_the_oldest_python_we_promise() -> None:
+    oldest = "3.11.0"  # Debian 12 has 3.11.2
+    newer = {}
+    for distribution in importlib.metadata.distributions():
+        wanted = distribution.metadata["Requires-Python"]
+        if wanted and not SpecifierSet(wanted).contains(oldest):
+            newer[distribution.name] = wanted
+    assert newer == {}
 
 
 def test_what_is_installed_is_the_pinned_set() -> None:
