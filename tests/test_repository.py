@@ -98,7 +98,7 @@ def test_every_pin_runs_on_the_oldest_python_we_promise() -> None:
     oldest = "3.11.0"  # Debian 12 has 3.11.2
     newer = {}
     for distribution in importlib.metadata.distributions():
-        wanted = distribution.metadata["Requires-Python"]
+        wanted = distribution.metadata.get("Requires-Python")
         if wanted and not SpecifierSet(wanted).contains(oldest):
             newer[distribution.name] = wanted
     assert newer == {}
