@@ -239,6 +239,8 @@ def test_a_renamed_column_is_recognised_and_its_proposal_can_be_pasted(
     workspace.file("2.csv", csv_text(renamed, [["t8", "2024-05-01", "open", "7", *extra, "y"]]))
     workspace.ingest(source, files="data/raw/2.csv")
     rows = drift_of(workspace.snapshot())
+    long_ago = drift_of(workspace.snapshot(dt.datetime(2024, 6, 1, tzinfo=dt.UTC)))
+    assert long_ago.equals(rows), "a day in the past hides events, not what was found while loading"
     found = rows[rows["kind"] == "renamed"].to_dict("records")
     assert [(row["column"], row["found"], row["table"]) for row in found] == [(old, new, "ticket")]
     assert line in found[0]["proposal"].splitlines()

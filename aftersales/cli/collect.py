@@ -219,8 +219,14 @@ def _print_drift(rows: list[dict[str, Any]]) -> None:
 
 
 def _rows_told(snapshot: Snapshot, table: str) -> int | None:
-    """How many rows of the table the viewer sees; None where that are too few to be told."""
-    rows = int(snapshot.connection.execute(snapshot.table(table).count()))
+    """How many rows of the table the viewer sees; None where that are too few to be told.
+
+    Bookkeeping is counted whole: a workspace whose day lies in the past was loaded after it.
+    """
+    from aftersales.lake.store import SYSTEM_TABLES
+
+    seen = snapshot.versions_of(table) if table in SYSTEM_TABLES else snapshot.table(table)
+    rows = int(snapshot.connection.execute(seen.count()))
     return None if 0 < rows < snapshot.smallest else rows
 
 

@@ -211,11 +211,11 @@ def drift_of(snapshot: Snapshot) -> pd.DataFrame:
     import pandas as pd
 
     shown = ["source", "file", "kind", "column", "found", "table", "consequence", "proposal", "seen_at"]
-    rows = snapshot.connection.execute(snapshot.table("drift"))
+    rows = snapshot.connection.execute(snapshot.versions_of("drift"))
     if rows.empty:
         return pd.DataFrame(columns=shown)
     key = ["source", "sha256", "mapping_hash", "loaded_at"]
-    loads = pd.concat([snapshot.connection.execute(snapshot.table("delivery"))[key], rows[key]])
+    loads = pd.concat([snapshot.connection.execute(snapshot.versions_of("delivery"))[key], rows[key]])
     newest = loads.sort_values("loaded_at", kind="stable").drop_duplicates(["source", "sha256"], keep="last")
     stands = rows.merge(newest[["source", "sha256", "mapping_hash"]], on=["source", "sha256", "mapping_hash"])
     stands = stands.rename(columns={"source_file": "file", "loaded_at": "seen_at"})
